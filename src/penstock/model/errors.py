@@ -1,18 +1,18 @@
 """The one tree of exceptions.
 
-    PenstockError
-    ├── UserError            the request is at fault: its text goes to the user as it stands
-    │   ├── NotFound             no such cluster for this user            → 404
-    │   ├── Invalid              a value is wrong, says what is allowed   → 422
-    │   ├── Conflict             not in this state                       → 409
-    │   ├── Forbidden            known, but not allowed                   → 403
-    │   └── Unauthenticated      nobody we know                          → 401
-    ├── SettingsError        a configuration with all its mistakes
-    ├── StoreError           the database: locked, full, of a newer version
-    └── BackendError         a batch system, in its own words
-        ├── Rejected             it refused: tell the user
-        ├── Unavailable          it did not get our request: try again later
-        └── Uncertain            it may have accepted: only ``observe`` settles it
+PenstockError
+├── UserError            the request is at fault: its text goes to the user as it stands
+│   ├── NotFound             no such cluster for this user            → 404
+│   ├── Invalid              a value is wrong, says what is allowed   → 422
+│   ├── Conflict             not in this state                       → 409
+│   ├── Forbidden            known, but not allowed                   → 403
+│   └── Unauthenticated      nobody we know                          → 401
+├── SettingsError        a configuration with all its mistakes
+├── StoreError           the database: locked, full, of a newer version
+└── BackendError         a batch system, in its own words
+    ├── Rejected             it refused: tell the user
+    ├── Unavailable          it did not get our request: try again later
+    └── Uncertain            it may have accepted: only ``observe`` settles it
 """
 
 from __future__ import annotations
