@@ -1,0 +1,1 @@
+"""What watchers see: logs and numbers."""
