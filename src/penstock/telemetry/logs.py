@@ -86,8 +86,7 @@ def _value(value: object) -> str:
 
 
 def _number(level: str) -> int:
-    return (
-        logging.getLevelNamesMapping()[level.upper()]
-        if sys.version_info >= (3, 11)
-        else int(logging.getLevelName(level.upper()))
-    )
+    number = logging.getLevelName(level.upper())
+    if not isinstance(number, int):
+        raise ValueError(f"{level!r} is not a log level; use debug, info, warning or error")
+    return number

@@ -1,0 +1,47 @@
+"""``dask_gateway.Gateway`` plus events, logs and numbers of a cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from dask_gateway import Gateway as BaseGateway
+from dask_gateway import GatewayCluster
+
+__all__ = ["Gateway", "GatewayCluster"]
+
+
+class Gateway(BaseGateway):  # type: ignore[misc]  # dask_gateway has no types
+    """As ``dask_gateway.Gateway``, address and credentials from the Dask configuration too."""
+
+    async def _ask(self, cluster_name: str, what: str, **query: object) -> Any:
+        pairs = "&".join(f"{key}={quote(str(value))}" for key, value in query.items())
+        url = f"{self.address}/api/v1/clusters/{quote(cluster_name, safe='')}/{what}?{pairs}"
+        return await self._request("GET", url)
+
+    async def _events(self, cluster_name: str, limit: int) -> list[dict[str, Any]]:
+        answer = await self._ask(cluster_name, "events", limit=limit)
+        rows: list[dict[str, Any]] = (await answer.json())["events"]
+        return rows
+
+    async def _logs(self, cluster_name: str, job: str, tail: int) -> str:
+        answer = await self._ask(cluster_name, "logs", job=job, tail=tail)
+        text: str = await answer.text()
+        return text
+
+    async def _live(self, cluster_name: str) -> dict[str, Any]:
+        answer = await self._ask(cluster_name, "live")
+        report: dict[str, Any] = await answer.json()
+        return report
+
+    def events(self, cluster_name: str, *, limit: int = 200) -> Any:
+        """What happened to a cluster, oldest first: dicts of time (ms), kind and text."""
+        return self.sync(self._events, cluster_name, limit)
+
+    def logs(self, cluster_name: str, job: str = "s0-0", *, tail: int = 65536) -> Any:
+        """The last ``tail`` bytes that a job printed: ``s0-0`` the scheduler, ``w3-4`` a worker."""
+        return self.sync(self._logs, cluster_name, job, tail)
+
+    def live(self, cluster_name: str) -> Any:
+        """The scheduler's last report (workers, tasks, memory) and each group's target."""
+        return self.sync(self._live, cluster_name)
