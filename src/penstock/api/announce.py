@@ -74,9 +74,10 @@ def _split(url: object, scheme: str) -> Address:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
+        plain = f"{scheme}://{parts.netloc}" == url.rstrip("/") and "@" not in url
     except ValueError:
-        host = port = None
-    if not host or not port or f"{scheme}://{parts.netloc}" != url.rstrip("/"):
+        host, port, plain = None, None, False
+    if not host or not port or not plain:
         raise Invalid(f"The scheduler announced {url!r}, not {scheme}://<address>:<port>")
     return host, port
 
