@@ -1,9 +1,9 @@
 """One thread that owns the database connection and commits what waits together.
 
 Every commit costs a flush to the disk. A thousand clusters that start at once wait for a handful
-of flushes instead of a thousand (0.1 s instead of 1.8 s on a virtual disk), because whatever has queued up while one transaction was being
-written goes into the next one. A statement that fails spoils only itself: the transaction is
-rolled back and its members are run again, each alone.
+of flushes instead of a thousand (0.1 s instead of 1.8 s on a virtual disk), because whatever has
+queued up while one transaction was being written goes into the next one. A statement that fails
+spoils only itself: the transaction is rolled back and its members are run again, each alone.
 """
 
 from __future__ import annotations
