@@ -96,13 +96,15 @@ class Scaling:
     """How many workers a group shall have.
 
     Fixed: ``count``. Adaptive: ``count`` follows the scheduler's own target between ``minimum``
-    and ``maximum`` (None: only the cluster's limit).
+    and ``maximum`` (None: only the cluster's limit). ``stopped`` says why a group whose workers
+    keep dying gets no more of them; the next ``scale`` or ``adapt`` clears it.
     """
 
     count: int = 0
     adaptive: bool = False
     minimum: int = 0
     maximum: int | None = None
+    stopped: str = ""
 
 
 @dataclass(frozen=True, slots=True)

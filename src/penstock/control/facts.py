@@ -1,0 +1,159 @@
+"""What the pure rules look at, and what they answer: values, no behaviour.
+
+The rules of :mod:`penstock.control.plan` shall be testable line by line, so everything that they
+may consider stands here as a plain value: no clock (``now`` is handed in), no backend, no store.
+
+Times are seconds of the process's steady clock, not of the wall: a stepped wall clock must not
+turn "not visible yet" into "never accepted".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+
+from penstock.backends.base import Capabilities
+from penstock.model.cluster import BatchRow
+from penstock.model.errors import BackendError
+from penstock.model.job import Job
+
+Jobs = Mapping[int, Mapping[int, Job]]
+"""The jobs of one cluster in one backend: sequence → index → job."""
+
+NEVER = -math.inf
+
+SCHEDULER = ""
+"""The group of a cluster's scheduler."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """When the last look at a backend began, and whether absence from it proves anything."""
+
+    started: float = NEVER
+    complete: bool = False
+
+
+@dataclass(slots=True)
+class Tracked:
+    """A journal row, and what this process alone knows of it.
+
+    ``settled_at`` is when the submit returned or was cut off, None while it is under way. A row
+    that was loaded at a start was cut off by the start at the latest. ``outcome`` is the error of
+    the submit; ``accepted`` says that it returned, or that the job has spoken to us.
+    ``seen`` are the indices that a look has shown, ``registered`` those that the scheduler has as
+    workers now, ``served`` those that it ever had, ``ran`` maps a running worker that has not yet
+    registered to when we first saw it run.
+    """
+
+    row: BatchRow
+    settled_at: float | None = None
+    outcome: BackendError | None = None
+    accepted: bool = False
+    seen: set[int] = field(default_factory=set)
+    registered: set[int] = field(default_factory=set)
+    served: set[int] = field(default_factory=set)
+    ran: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """One cluster at one moment, with all that the planner may consider.
+
+    ``rows``: open rows by sequence. ``jobs`` and ``looks``: by backend. ``desired``: how many jobs
+    each group shall have, the scheduler's group included. ``places``: group → backend.
+    ``holds``: group → no submit before. ``reported``: indices whose own agents said that they are
+    over. ``retired``: indices that the scheduler has let go. ``retiring``: groups with an
+    unanswered retire request. ``linked``: the scheduler's agent can be asked. ``heard_at``: when
+    it last spoke. ``stopping``: all shall end; ``forced``: and not only what waits in a queue.
+    """
+
+    rows: Mapping[int, Tracked]
+    jobs: Mapping[str, Jobs]
+    looks: Mapping[str, Look]
+    desired: Mapping[str, int]
+    places: Mapping[str, str]
+    capabilities: Mapping[str, Capabilities]
+    now: float
+    holds: Mapping[str, float] = field(default_factory=dict)
+    reported: Mapping[int, Set[int]] = field(default_factory=dict)
+    retired: Mapping[int, Set[int]] = field(default_factory=dict)
+    retiring: Set[str] = frozenset()
+    linked: bool = False
+    heard_at: float = NEVER
+    stopping: bool = False
+    forced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The batch system has this row's jobs: INTENDED becomes SUBMITTED."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarkExited:
+    """These indices are over; None where nothing but the absence says so."""
+
+    sequence: int
+    exits: Mapping[int, Job | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """These indices are not wanted any more."""
+
+    sequence: int
+    indices: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Nothing of this row is wanted, and nothing of it runs. ``lost``: it never came to be."""
+
+    sequence: int
+    reason: str = ""
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Write an intent for this many jobs, then submit them as one batch."""
+
+    group: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Ask the scheduler to let this many of these workers go, and to move their data away."""
+
+    group: str
+    count: int
+    candidates: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End these jobs in the batch system."""
+
+    backend: str
+    jobs: tuple[Job, ...]
+
+
+Action = Adopt | MarkExited | Release | Close | Submit | Retire | Cancel
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to do, in this order; journal writes come before everything that acts on them.
+
+    ``wake_at`` is when time alone may change the plan; ``awaited`` are the backends of which the
+    next look may, even if it shows the same jobs.
+    """
+
+    actions: list[Action] = field(default_factory=list)
+    wake_at: float = math.inf
+    awaited: set[str] = field(default_factory=set)

@@ -1,0 +1,234 @@
+"""The reconcile rules: from journal, looks and wishes to actions, without I/O and without a clock.
+
+A server may be killed at any instruction, a reply may be lost, a listing may be partial or late.
+Whatever was true before, these rules bring a cluster from any state to the wanted one, never
+submit an id twice and never forget a job, because:
+
+1. A job of ours that is alive but not wanted gets cancelled (:func:`unwanted`); nothing else
+   cancels, so a crash between two steps of anything is finished by the next plan.
+2. An INTENDED row of which a job is seen is adopted.
+3. Absence proves something only in a complete look that began after the submit was over and the
+   backend's visibility delay had passed (:func:`absence_proves`).
+4. INTENDED rows count at full size (:func:`count`).
+5. Too few: submit. Too many: queued jobs first, then workers that never registered, then
+   those that the scheduler lets go (:func:`shrink`).
+6. Waiting in a queue is no failure: no rule here looks at how long a job waits.
+
+Why not simply remember native job ids? Because the id of an accepted job is lost with the reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from penstock.control.facts import (
+    SCHEDULER,
+    Adopt,
+    Cancel,
+    Close,
+    Look,
+    MarkExited,
+    Plan,
+    Release,
+    Retire,
+    Situation,
+    Submit,
+    Tracked,
+)
+from penstock.model.cluster import BatchRow, RowState
+from penstock.model.errors import Rejected, Unavailable
+from penstock.model.job import Job, Phase
+
+_NO_JOBS: Mapping[int, Job] = {}
+
+LOST = "the batch system never received it"
+
+
+def plan(situation: Situation) -> Plan:
+    """What brings this cluster nearer to what is wanted. Changes nothing that it is given."""
+    result = Plan()
+    rows = {s: judge(situation, tracked, result) for s, tracked in situation.rows.items()}
+    for group, desired in situation.desired.items():
+        balance(situation, group, desired, rows, result)
+    for sequence, tracked in situation.rows.items():
+        rows[sequence] = close_if_over(situation, tracked, rows[sequence], result)
+    for backend in situation.jobs:
+        jobs = tuple(unwanted(situation, backend, rows))
+        if jobs:
+            result.actions.append(Cancel(backend, jobs))
+            result.awaited.add(backend)
+    return result
+
+
+def judge(situation: Situation, tracked: Tracked, result: Plan) -> BatchRow:
+    """What has become of a row: refused, adopted, lost, with exits and retirements noted."""
+    row = tracked.row
+    if isinstance(tracked.outcome, (Rejected, Unavailable)):
+        result.actions.append(Close(row.sequence, str(tracked.outcome)))
+        return replace(row, state=RowState.CLOSED)
+    jobs = jobs_of(situation, row)
+    if row.state is RowState.INTENDED:
+        if jobs or tracked.seen or tracked.accepted:
+            result.actions.append(Adopt(row.sequence))
+            row = replace(row, state=RowState.SUBMITTED)
+        elif absence_proves(situation, tracked):
+            result.actions.append(Close(row.sequence, LOST, lost=True))
+            return replace(row, state=RowState.CLOSED)
+        else:
+            result.awaited.add(row.backend)
+    return note_losses(situation, tracked, row, jobs, result)
+
+
+def note_losses(
+    situation: Situation,
+    tracked: Tracked,
+    row: BatchRow,
+    jobs: Mapping[int, Job],
+    result: Plan,
+) -> BatchRow:
+    """The row without the indices that are over or that the scheduler has let go."""
+    wanted = row.wanted
+    proven = absence_proves(situation, tracked) and not speaks(situation, row)
+    reported = situation.reported.get(row.sequence, frozenset())
+    exits: dict[int, Job | None] = {}
+    for index in sorted(wanted):
+        job = jobs.get(index)
+        if job is None:
+            if proven or index in reported:
+                exits[index] = None
+            elif row.state is not RowState.INTENDED:
+                result.awaited.add(row.backend)
+        elif not job.alive or index in reported:
+            exits[index] = job
+    retired = situation.retired.get(row.sequence, frozenset()) & wanted - exits.keys()
+    if exits:
+        result.actions.append(MarkExited(row.sequence, exits))
+        row = replace(row, exited=row.exited | exits.keys())
+    if retired:
+        result.actions.append(Release(row.sequence, frozenset(retired)))
+        row = replace(row, released=row.released | retired)
+    return row
+
+
+def absence_proves(situation: Situation, tracked: Tracked) -> bool:
+    """Whether a job that the last look does not show is not there, and will not come (rule 3)."""
+    if tracked.settled_at is None:
+        return False
+    look = situation.looks.get(tracked.row.backend, Look())
+    visibility = situation.capabilities[tracked.row.backend].visibility
+    return look.complete and look.started > tracked.settled_at + visibility
+
+
+def speaks(situation: Situation, row: BatchRow) -> bool:
+    """Whether the scheduler has spoken to us since the last look began, so cannot be gone."""
+    look = situation.looks.get(row.backend, Look())
+    return row.group == SCHEDULER and situation.heard_at >= look.started
+
+
+def close_if_over(
+    situation: Situation, tracked: Tracked, row: BatchRow, result: Plan
+) -> BatchRow:
+    """Close a row of which nothing is wanted, once it is proven that nothing of it runs."""
+    if row.state is RowState.CLOSED or row.wanted:
+        return row
+    look = situation.looks.get(row.backend, Look())
+    jobs = jobs_of(situation, row)
+    gone = not any(job.alive for job in jobs.values())
+    settled = tracked.settled_at is not None and look.complete and look.started > tracked.settled_at
+    all_seen = len(tracked.seen) == row.count
+    if gone and settled and (all_seen or absence_proves(situation, tracked)):
+        result.actions.append(Close(row.sequence))
+        return replace(row, state=RowState.CLOSED)
+    result.awaited.add(row.backend)
+    return row
+
+
+def unwanted(
+    situation: Situation, backend: str, rows: Mapping[int, BatchRow]
+) -> Iterator[Job]:
+    """Jobs in a backend that are alive and not wanted there (rule 1)."""
+    for sequence, jobs in situation.jobs[backend].items():
+        row = rows.get(sequence)
+        if row is None or row.backend != backend or row.state is RowState.CLOSED:
+            yield from (job for job in jobs.values() if job.alive)
+        elif row.released or row.exited or max(jobs, default=0) >= row.count:
+            wanted = row.wanted
+            yield from (job for i, job in jobs.items() if job.alive and i not in wanted)
+
+
+def count(rows: Mapping[int, BatchRow], group: str) -> int:
+    """How many jobs a group has or will have; intended ones count in full (rule 4)."""
+    return sum(len(row.wanted) for row in rows.values() if row.group == group)
+
+
+def balance(
+    situation: Situation, group: str, desired: int, rows: dict[int, BatchRow], result: Plan
+) -> None:
+    """Submit what a group lacks, or let go of what it has too many (rule 5)."""
+    excess = count(rows, group) - desired
+    if excess > 0:
+        shrink(situation, group, excess, rows, result)
+    if excess >= 0:
+        return
+    hold = situation.holds.get(group, situation.now)
+    if hold > situation.now:
+        result.wake_at = min(result.wake_at, hold)
+        return
+    size = situation.capabilities[situation.places[group]].max_batch
+    missing = -excess
+    while missing > 0:
+        result.actions.append(Submit(group, min(missing, size)))
+        missing -= size
+
+
+def shrink(
+    situation: Situation, group: str, excess: int, rows: dict[int, BatchRow], result: Plan
+) -> None:
+    """Let ``excess`` jobs go, those first that lose the least."""
+    ranked = sorted(
+        (rank(situation, situation.rows[row.sequence], index), -row.sequence, -index)
+        for row in rows.values()
+        if row.group == group
+        for index in row.wanted
+    )
+    if not (situation.stopping and situation.forced):
+        last = QUEUED if situation.stopping else UNREGISTERED
+        free = [entry for entry in ranked if entry[0] <= last][:excess]
+    else:
+        free = ranked[:excess]
+    release(((-s, -i) for _, s, i in free), rows, result)
+    rest = excess - len(free)
+    if rest and not situation.stopping and situation.linked and group not in situation.retiring:
+        names = tuple((-s, -i) for r, s, i in ranked if r > UNREGISTERED)
+        result.actions.append(Retire(group, rest, names))
+
+
+NEVER_RUNS, QUEUED, UNREGISTERED, SERVING = range(4)
+
+
+def rank(situation: Situation, tracked: Tracked, index: int) -> int:
+    """How much is lost when this job goes."""
+    if index in tracked.registered:
+        return SERVING
+    job = jobs_of(situation, tracked.row).get(index)
+    if job is None or job.phase is Phase.QUEUED:
+        return QUEUED
+    return NEVER_RUNS if job.phase in (Phase.HELD, Phase.ENDING) else UNREGISTERED
+
+
+def release(
+    indices: Iterator[tuple[int, int]], rows: dict[int, BatchRow], result: Plan
+) -> None:
+    """Note in the journal that these are not wanted; :func:`unwanted` then cancels them."""
+    by_row: dict[int, set[int]] = {}
+    for sequence, index in indices:
+        by_row.setdefault(sequence, set()).add(index)
+    for sequence, gone in sorted(by_row.items()):
+        result.actions.append(Release(sequence, frozenset(gone)))
+        rows[sequence] = replace(rows[sequence], released=rows[sequence].released | gone)
+
+
+def jobs_of(situation: Situation, row: BatchRow) -> Mapping[int, Job]:
+    """The jobs of a row in the backend that it belongs to."""
+    return situation.jobs.get(row.backend, {}).get(row.sequence, _NO_JOBS)
