@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from aiohttp import web
 
+from penstock.api.services import services
 from penstock.model.errors import PenstockError, StoreError, Unauthenticated, UserError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -32,7 +33,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         return await handler(request)
     except Unauthenticated as error:
-        challenge = str(getattr(error, "challenge", "") or 'Basic realm="Penstock"')
+        challenge = services(request).authenticator.challenge
         return error_response(401, str(error), **{"WWW-Authenticate": challenge})
     except UserError as error:
         return error_response(error.status, str(error))

@@ -12,6 +12,7 @@ from aiohttp import web
 from penstock.api.errors import Handler
 from penstock.api.services import services
 from penstock.auth import User
+from penstock.auth.base import PEER
 
 COOKIE = "penstock-session"
 LIFETIME = 3600.0
@@ -41,6 +42,7 @@ def authenticated(handler: Handler) -> Handler:
         request[_USER] = user
         response = await handler(request)
         if known is None and not response.prepared:
+            response.headers.update(user.reply)
             _remember(request, response, user)
         return response
 
@@ -50,7 +52,7 @@ def authenticated(handler: Handler) -> Handler:
 def _headers(request: web.Request) -> dict[str, str]:
     headers = {name.lower(): value for name, value in request.headers.items()}
     # Authenticators slow down guessing by address; no proxy header is believed.
-    headers["x-penstock-peer"] = request.remote or ""
+    headers[PEER] = request.remote or ""
     return headers
 
 

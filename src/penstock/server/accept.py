@@ -1,0 +1,114 @@
+"""Sockets that the door hands over become connections of the HTTP server.
+
+The bytes were only peeked at, so a TLS hello is still unread and HTTPS ends here. Certificates
+are read again when their files change: a renewal needs no restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from socket import socket
+
+import structlog
+from aiohttp import web
+
+HANDSHAKE = 15.0
+"""Seconds that a client has for its TLS handshake."""
+
+log = structlog.get_logger("penstock.server")
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """A server certificate (PEM, with its chain) and its key."""
+
+    certificate: Path
+    key: Path
+
+
+class Certificate:
+    """An SSL context that follows its files."""
+
+    def __init__(self, files: CertificateFiles) -> None:
+        """Raises OSError or ssl.SSLError when the files cannot be used."""
+        self._files = files
+        self._stamp = self._look()
+        self._context = self._load()
+
+    def context(self) -> ssl.SSLContext:
+        """The current context; with a broken new certificate the old one goes on."""
+        try:
+            stamp = self._look()
+            if stamp != self._stamp:
+                self._stamp = stamp
+                self._context = self._load()
+                log.info("certificate read again", file=str(self._files.certificate))
+        except (OSError, ssl.SSLError) as error:
+            log.error(
+                "the new certificate cannot be used, the old one goes on",
+                file=str(self._files.certificate),
+                error=str(error),
+            )
+        return self._context
+
+    def _look(self) -> tuple[int, ...]:
+        paths = (self._files.certificate, self._files.key)
+        return tuple(part for p in paths for part in (p.stat().st_mtime_ns, p.stat().st_ino))
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        context.load_cert_chain(self._files.certificate, self._files.key)
+        return context
+
+
+class Acceptor:
+    """Takes accepted sockets for one aiohttp server. ``certificates`` are by port."""
+
+    def __init__(self, server: web.Server, certificates: Mapping[int, Certificate]) -> None:
+        self._server = server
+        self._redirect = web.Server(_to_https)
+        self._certificates = certificates
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def take(self, connection: socket, is_tls: bool) -> None:
+        """Serve a connection from here on; never raises, never blocks."""
+        task = asyncio.get_running_loop().create_task(self._serve(connection, is_tls))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, connection: socket, is_tls: bool) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            certificate = self._certificates.get(connection.getsockname()[1])
+            if is_tls and certificate is None:
+                connection.close()
+                return
+            secure = certificate is not None
+            await loop.connect_accepted_socket(
+                self._server if is_tls or not secure else self._redirect,
+                connection,
+                ssl=certificate.context() if certificate is not None and is_tls else None,
+                ssl_handshake_timeout=HANDSHAKE if is_tls else None,
+            )
+        except (OSError, ssl.SSLError, asyncio.TimeoutError) as error:
+            log.debug("connection ended early", error=str(error))
+            connection.close()
+
+    async def aclose(self) -> None:
+        """Drop connections that are still being set up."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._redirect.shutdown(1.0)
+
+
+async def _to_https(request: web.BaseRequest) -> web.StreamResponse:
+    """Plain HTTP at an HTTPS address: the same place, but safely."""
+    url = request.url.with_scheme("https")
+    return web.Response(status=308, headers={"Location": str(url)})
