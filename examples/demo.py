@@ -42,10 +42,10 @@ def until(condition: Callable[[], bool], patience: float = PATIENCE) -> bool:
 def start_gateway(state: Path) -> subprocess.Popen[bytes]:
     """Run ``penstock serve`` in its own session until it says that it is ready."""
     log = state / "serve.log"
-    command = [PENSTOCK, "serve", "--state", state, "--dask-config", config_file(state)]
+    command = [str(PENSTOCK), "serve", "--state", str(state)]
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [*command, "--listen", "127.0.0.1:0"],
+            [*command, "--dask-config", str(config_file(state)), "--listen", "127.0.0.1:0"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
