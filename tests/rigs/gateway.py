@@ -48,7 +48,8 @@ class GatewayRig:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "penstock", *arguments]
 
-    def start(self) -> GatewayRig:
+    def start(self, crash: tuple[str, int] | None = None) -> GatewayRig:
+        """Start the server; ``crash``: it kills itself there (see ``crashing_serve``)."""
         arguments = ["serve", "--state", str(self.state), "--dask-config", str(self.dask_config)]
         if self.config is not None:
             path = self.directory / "penstock.toml"
@@ -56,9 +57,13 @@ class GatewayRig:
             path.chmod(0o600)
             arguments += ["--config", str(path)]
         start = self.log.stat().st_size if self.log.exists() else 0
+        command = self.command(*arguments)
+        if crash is not None:
+            script = Path(__file__).with_name("crashing_serve.py")
+            command = [sys.executable, str(script), crash[0], str(crash[1]), *arguments]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command(*arguments),
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

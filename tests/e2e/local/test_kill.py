@@ -1,0 +1,234 @@
+"""Kill tests: the server, the door, schedulers and workers die for real, and nobody is hurt.
+
+A client computes all the while; in the end its results are right, there are exactly as many
+workers as were asked for, and nothing is left (the session's final check proves the last).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+from dask_gateway.client import ClusterStatus, GatewayClusterError
+
+from rigs.gateway import GatewayRig, wait_until
+
+SPINS = 60
+
+
+@pytest.fixture
+def rig():
+    rig = GatewayRig()
+    yield rig
+    rig.stop()
+
+
+def work(number):
+    import time
+
+    time.sleep(0.25)
+    return number * number
+
+
+def jobs(rig: GatewayRig, cluster: str) -> list[psutil.Process]:
+    """Processes that carry a tag of this cluster and are a job's first process (its agent)."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            environ = process.environ()
+            line = process.cmdline()
+        except (psutil.Error, OSError):
+            continue
+        ours = cluster in environ.get("PENSTOCK_TAG", "") and "PENSTOCK_INDEX" in environ
+        agent = any(part.endswith("penstock_agent.py") for part in line)
+        if ours and agent and "--child" not in line:
+            found.append(process)
+    return found
+
+
+def workers(dask_client) -> set[str]:
+    info = dask_client.scheduler_info(n_workers=-1)["workers"]
+    return {worker["name"] for worker in info.values()}
+
+
+def settled(rig, dask_client, name, count) -> None:
+    """Exactly ``count`` workers serve, and exactly their jobs (and the scheduler's) exist."""
+    wait_until(lambda: len(workers(dask_client)) == count, f"{count} workers serve", 120)
+    wait_until(lambda: len(jobs(rig, name)) == count + 1, "no job too many and none too few", 120)
+
+
+CRASHES = [
+    ("after the journal", 2, 3, 3),
+    ("before submit", 2, 3, 3),
+    ("after submit", 2, 3, 3),
+    ("before record", 2, 3, 3),
+    ("after record", 2, 3, 3),
+    ("before cancel", 1, 1, 1),
+    ("after cancel", 1, 1, 1),
+    ("after a cluster is saved", 3, 3, 3),
+]
+
+
+@pytest.mark.parametrize(("point", "number", "target", "expected"), CRASHES)
+def test_the_server_dies_at_a_point_while_a_client_computes(rig, point, number, target, expected):
+    rig.start(crash=(point, number))
+    client = rig.client()
+    try:
+        cluster = scale_through_the_crash(rig, client, target)
+        with cluster, cluster.get_client() as dask_client:
+            dask_client.wait_for_workers(1, timeout=120)
+            futures = dask_client.map(work, range(SPINS))
+            if rig.process.poll() is None:
+                cluster.scale(2)
+                cluster.scale(target)
+            crash_or_kill(rig)
+            rig.start()
+            assert sum(dask_client.gather(futures)) == sum(i * i for i in range(SPINS))
+            settled(rig, dask_client, cluster.name, expected)
+    finally:
+        client.close()
+
+
+def scale_through_the_crash(rig, client, target):
+    """Create a cluster and ask for workers, once more after a restart if the crash came first."""
+    try:
+        cluster = client.new_cluster()
+    except Exception:
+        rig.process.wait(30)
+        rig.start()
+        [report] = client.list_clusters() or [None]
+        cluster = client.connect(report.name, True) if report else client.new_cluster()
+    try:
+        cluster.scale(max(target, 2))
+    except Exception:
+        rig.process.wait(30)
+        rig.start()
+        cluster.scale(max(target, 2))
+    return cluster
+
+
+def crash_or_kill(rig) -> None:
+    """The armed crash has some seconds to happen; else the server is killed here and now."""
+    deadline = time.monotonic() + 8
+    while rig.process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if rig.process.poll() is None:
+        rig.kill()
+
+
+def test_a_stop_survives_the_servers_death(rig):
+    rig.start(crash=("before cancel", 1))
+    with rig.client() as client:
+        cluster = client.new_cluster(shutdown_on_close=False)
+        cluster.scale(2)
+        with cluster.get_client() as dask_client:
+            dask_client.wait_for_workers(2, timeout=120)
+        client.stop_cluster(cluster.name)
+        cluster.close(shutdown=False)
+        crash_or_kill(rig)
+        rig.start()
+        wait_until(
+            lambda: client.get_cluster(cluster.name).status is ClusterStatus.STOPPED, "it stops", 60
+        )
+        assert jobs(rig, cluster.name) == []
+
+
+def test_requests_wait_while_the_server_is_away(rig):
+    rig.start()
+    with rig.client() as client, client.new_cluster() as cluster:
+        cluster.scale(1)
+        with cluster.get_client() as dask_client:
+            dask_client.wait_for_workers(1, timeout=120)
+            rig.kill()
+            with cluster.get_client(
+                set_as_default=False
+            ) as second:  # a known route goes on working
+                assert second.submit(sum, [1, 2]).result(timeout=60) == 3
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(1) as pool, rig.client() as fresh:
+                waiting = pool.submit(fresh.list_clusters)
+                rig.start()
+                assert [report.name for report in waiting.result(60)] == [cluster.name]
+            assert dask_client.submit(sum, [3, 4]).result(timeout=60) == 7
+
+
+def test_sigterm_leaves_clusters_alone(rig):
+    rig.start()
+    with rig.client() as client, client.new_cluster() as cluster:
+        cluster.scale(1)
+        with cluster.get_client() as dask_client:
+            dask_client.wait_for_workers(1, timeout=120)
+            future = dask_client.submit(work, 3)
+            rig.kill(signal.SIGTERM)
+            assert future.result(timeout=60) == 9
+            rig.start()
+            settled(rig, dask_client, cluster.name, 1)
+
+
+def door_of(rig: GatewayRig) -> psutil.Process:
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+        except (psutil.Error, OSError):
+            continue
+        if "penstock.door" in line and str(rig.state) in line:
+            return process
+    raise AssertionError("no door runs")
+
+
+def test_the_door_dies_and_is_back(rig):
+    rig.start()
+    with rig.client() as client, client.new_cluster() as cluster:
+        cluster.scale(1)
+        with cluster.get_client() as dask_client:
+            dask_client.wait_for_workers(1, timeout=120)
+            door = door_of(rig)
+            door.kill()
+            wait_until(lambda: door_of(rig).pid != door.pid, "another door", 20)
+        with cluster.get_client() as again:
+            assert again.submit(sum, [1, 2]).result(timeout=60) == 3
+        assert client.get_cluster(cluster.name).status is ClusterStatus.RUNNING
+
+
+def test_a_killed_scheduler_fails_the_cluster_with_the_reason(rig):
+    rig.start()
+    with rig.client() as client:
+        cluster = client.new_cluster(shutdown_on_close=False)
+        pid = scheduler_pid(rig, cluster.name)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(
+            lambda: client.get_cluster(cluster.name).status is ClusterStatus.FAILED, "it failed", 60
+        )
+        with pytest.raises(GatewayClusterError, match=r"(?i)scheduler.*(137|SIGKILL)"):
+            client.connect(cluster.name)
+        cluster.close(shutdown=False)
+
+
+def scheduler_pid(rig, name) -> int:
+    for process in psutil.process_iter():
+        try:
+            environ, line = process.environ(), process.cmdline()
+        except (psutil.Error, OSError):
+            continue
+        if environ.get("PENSTOCK_TAG", "").endswith(f"{name}-0") and "--child" in line:
+            return process.pid
+    raise AssertionError("no scheduler runs")
+
+
+def test_a_killed_worker_is_replaced(rig):
+    rig.start()
+    with rig.client() as client, client.new_cluster() as cluster:
+        cluster.scale(2)
+        with cluster.get_client() as dask_client:
+            dask_client.wait_for_workers(2, timeout=120)
+            before = workers(dask_client)
+            victim = next(
+                p for p in jobs(rig, cluster.name) if not p.environ()["PENSTOCK_TAG"].endswith("-0")
+            )
+            victim.kill()
+            wait_until(lambda: workers(dask_client) - before, "a new worker", 120)
+            settled(rig, dask_client, cluster.name, 2)
