@@ -12,7 +12,7 @@ T ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --retries 5 --timeout 60
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq --retries 5 --timeout 60
 
 .DEFAULT_GOAL := help
 .PHONY: help venv fmt check test need-test-tools demo bench-door bench-control changelog wheel clean
