@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from rigs.agents import ChannelServer, Rig, keypair, own_python
+from rigs.environments import environment
+
+
+@pytest.fixture(scope="session")
+def credentials() -> tuple[str, str]:
+    return keypair()
+
+
+@pytest.fixture(params=["newest", "old"])
+def python(request: pytest.FixtureRequest) -> Path:
+    """The newest distributed (the tests' own), and one of 2023."""
+    return own_python() if request.param == "newest" else environment("old")
+
+
+@pytest.fixture
+async def rig(python: Path, tmp_path: Path, credentials: tuple[str, str]) -> AsyncIterator[Rig]:
+    server = ChannelServer()
+    await server.start()
+    rig = Rig(python, tmp_path, server, *credentials)
+    yield rig
+    await rig.close()
