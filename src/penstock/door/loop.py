@@ -70,6 +70,7 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._handlers: list[Handler | None] = [None] * 1024
+        self._fresh: set[int] = set()
         self._ticks: list[Callable[[float], None]] = []
         self.now = time.monotonic()
         """The time of the last look at the clock, good enough for deadlines."""
@@ -85,6 +86,7 @@ class Loop:
         if fd >= len(self._handlers):
             self._handlers.extend([None] * (fd + 1024 - len(self._handlers)))
         self._handlers[fd] = handler
+        self._fresh.add(fd)
         self._epoll.register(fd, EVERYTHING)
 
     def add_level(self, fd: int, handler: Handler) -> None:
@@ -113,7 +115,9 @@ class Loop:
         """Serve until ``running`` is false."""
         poll = self._epoll.poll
         next_tick = 0.0
+        fresh = self._fresh
         while self.running:
+            fresh.clear()
             events = poll(0, _BATCH) if self.again else self._wait(next_tick)
             if self.again:
                 work, self.again = self.again, []
@@ -121,6 +125,8 @@ class Loop:
                     step()
             handlers = self._handlers
             for fd, mask in events:
+                if fresh and fd in fresh:
+                    continue  # the event was for a descriptor of that number, closed by now
                 handler = handlers[fd]
                 if handler is not None:
                     handler(mask)
