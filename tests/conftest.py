@@ -1,0 +1,42 @@
+"""The whole session: every test has a deadline, and nothing stays behind."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+
+import pytest
+
+from rigs.leftovers import Leftovers
+
+pytest_plugins = ["rigs.users"]
+
+_leftovers = Leftovers()
+_found: list[str] = []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Before anything is started. Temporary directories of tests go into one that is removed."""
+    _leftovers.start()
+    if not config.option.basetemp:
+        base = tempfile.mkdtemp(prefix="pk-test-", dir="/tmp")
+        config.option.basetemp = f"{base}/t"
+        config.add_cleanup(lambda: shutil.rmtree(base, ignore_errors=True))
+        _leftovers.base = base
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the session for anything that it left behind."""
+    _found.extend(_leftovers.find())
+    if _found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was left."""
+    if _found:
+        terminalreporter.section("left behind by the tests", red=True, bold=True)
+        for line in _found:
+            terminalreporter.line(line, red=True)

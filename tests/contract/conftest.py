@@ -1,0 +1,22 @@
+"""Every backend, as one fixture: a test here is a promise that each of them keeps."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from rigs.backends import BackendRig, LocalRig
+
+RIGS = ["local", "local-as-user"]
+
+
+@pytest.fixture(params=RIGS)
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[BackendRig]:
+    """One backend with nothing in it; whatever the test leaves running is ended."""
+    owner = None
+    if request.param == "local-as-user":
+        owner = request.getfixturevalue("unix_users")[0]
+    made = LocalRig(owner)
+    yield made
+    await made.aclose()

@@ -1,0 +1,155 @@
+"""One face for every backend under the contract suite: make it, and act as its jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import getpass
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from penstock.backends.base import Backend
+from penstock.backends.local import LocalBackend
+from penstock.model.ids import BatchId, new_cluster_name, new_gateway_id
+from penstock.model.job import Batch, Job, Role, Snapshot
+
+T = TypeVar("T")
+PROBE = Path(__file__).with_name("probe.py")
+PYTHON = "/usr/bin/python3"
+"""Readable for every user, as the tests' own interpreter may not be."""
+
+
+@dataclass
+class Seen:
+    """What one job found when it began."""
+
+    env: dict[str, bytes]
+    files: dict[str, tuple[int, bytes]]
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+class BackendRig(Protocol):
+    """What the contract suite needs of each backend."""
+
+    gateway: str
+    owner: str
+
+    def open(self, gateway: str | None = None) -> Backend:
+        """A new object over the same batch system, as after a restart."""
+
+    async def seen(self, job: Job) -> Seen:
+        """What a job was given, once it runs."""
+
+    async def finish(self, job: Job, code: int) -> None:
+        """Let a running job exit with a code, or by signal ``-code``."""
+
+    async def aclose(self) -> None:
+        """End everything, and leave nothing."""
+
+
+def make_batch(
+    rig: BackendRig,
+    count: int = 1,
+    *,
+    arguments: tuple[str, ...] = (),
+    env: Mapping[str, str] | None = None,
+    files: Mapping[str, bytes] | None = None,
+    **changes: object,
+) -> Batch:
+    """A batch of probes."""
+    batch = Batch(
+        id=BatchId(rig.gateway, new_cluster_name(), 0),
+        owner=rig.owner,
+        role=Role.WORKER,
+        count=count,
+        command=(PYTHON, "-I", "probe.py", *arguments),
+        env=env or {},
+        files={"probe.py": PROBE.read_bytes(), **(files or {})},
+    )
+    return replace(batch, **changes)  # type: ignore[arg-type]
+
+
+async def until(
+    look: Callable[[], T | None], what: str, *, seconds: float = 30.0, pause: float = 0.01
+) -> T:
+    """Wait until ``look`` finds something."""
+    deadline = time.monotonic() + seconds
+    while (found := look()) is None:
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        await asyncio.sleep(pause)
+    return found
+
+
+async def observe_until(
+    backend: Backend, good: Callable[[list[Job]], bool], what: str, *, seconds: float = 30.0
+) -> list[Job]:
+    """Look again and again until the jobs are as they should be; sorted by batch and index."""
+    deadline = time.monotonic() + seconds
+    while True:
+        snapshot: Snapshot = await backend.observe()
+        jobs = sorted(snapshot.jobs, key=lambda job: (job.batch, job.index))
+        if good(jobs):
+            return jobs
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}, but {jobs}"
+        await asyncio.sleep(0.02)
+
+
+class LocalRig:
+    """The local backend in a directory of its own, with jobs of one user."""
+
+    def __init__(self, owner: str | None = None) -> None:
+        self.gateway = new_gateway_id()
+        self.owner = owner or getpass.getuser()
+        self.directory = Path(tempfile.mkdtemp(prefix="pk-jobs-", dir="/tmp"))
+        self.directory.chmod(0o711)
+        self.jobs = self.directory / "jobs"
+        self._opened: list[LocalBackend] = []
+
+    def open(self, gateway: str | None = None, **settings: Any) -> LocalBackend:
+        settings = {"grace": 1.0, "allow_root": True, **settings}
+        backend = LocalBackend("local", gateway or self.gateway, self.jobs, **settings)
+        self._opened.append(backend)
+        return backend
+
+    def place(self, job: Job) -> Path:
+        return self.jobs / job.batch.tag / str(job.index)
+
+    async def file(self, job: Job, name: str) -> Any:
+        """The JSON that a probe wrote."""
+        path = self.place(job) / name
+        await until(lambda: path.exists() or None, f"{path} exists")
+        return json.loads(path.read_text())
+
+    async def seen(self, job: Job) -> Seen:
+        data = await self.file(job, "seen.json")
+        decode = base64.b64decode
+        env = {decode(key).decode(): decode(value) for key, value in data.pop("env").items()}
+        files = {name: (mode, decode(text)) for name, (mode, text) in data.pop("files").items()}
+        return Seen(env, files, data)
+
+    async def finish(self, job: Job, code: int) -> None:
+        await self.seen(job)
+        path = self.place(job)
+        path.joinpath("end.new").write_text(str(code))
+        path.joinpath("end.new").chmod(0o644)
+        path.joinpath("end.new").rename(path / "end")
+
+    async def aclose(self) -> None:
+        gateways = {backend._gateway for backend in self._opened} | {self.gateway}
+        for backend in self._opened:
+            await backend.aclose()
+        for gateway in gateways:
+            backend = LocalBackend("local", gateway, self.jobs, grace=0.0, allow_root=True)
+            snapshot = await backend.observe()
+            await backend.cancel([job for job in snapshot.jobs if job.alive])
+            await observe_until(
+                backend, lambda jobs: not any(job.alive for job in jobs), "all jobs ended"
+            )
+            await backend.aclose()
+        shutil.rmtree(self.directory)

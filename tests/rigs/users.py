@@ -1,0 +1,62 @@
+"""Two Unix users who trust each other in nothing, made for a test session and removed after it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+_NAME = re.compile(r"penstock-t(\d+)[ab]")
+
+
+@pytest.fixture(scope="session")
+def unix_users() -> Iterator[tuple[str, str]]:
+    """The names of two fresh users. Needs root: skipped without, but not in CI."""
+    if os.geteuid() != 0 or shutil.which("useradd") is None:
+        message = "jobs of other Unix users can only be tested as root, with useradd"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    _remove_stale()
+    names = f"penstock-t{os.getpid()}a", f"penstock-t{os.getpid()}b"
+    try:
+        for name in names:
+            _run("useradd", "--no-create-home", "--shell", "/usr/sbin/nologin", name)
+        yield names
+    finally:
+        for name in names:
+            _remove(name)
+
+
+def _remove_stale() -> None:
+    """Users of sessions that were killed."""
+    for entry in pwd.getpwall():
+        match = _NAME.fullmatch(entry.pw_name)
+        if match and not os.path.exists(f"/proc/{match[1]}"):
+            _remove(entry.pw_name)
+
+
+def _remove(name: str) -> None:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return
+    _run("userdel", name)
+
+
+def _run(*command: str) -> None:
+    """With patience, because another session may hold the lock of /etc/passwd."""
+    for _ in range(50):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        if "lock" not in done.stderr:
+            break
+        time.sleep(0.1)
+    raise AssertionError(f"{' '.join(command)}: {done.stderr}")
