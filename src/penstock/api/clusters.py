@@ -6,12 +6,13 @@ breaks every notebook, so what we add to the peer's API stands under addresses o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from aiohttp import web
 
 from penstock.api.body import count, json_object, optional_count
-from penstock.api.services import listener, own_cluster, services
+from penstock.api.services import Services, listener, own_cluster, services
 from penstock.api.session import authenticated, user_of
 from penstock.auth import lookup
 from penstock.dashboards import ticket_route
@@ -109,13 +110,26 @@ async def get_cluster(request: web.Request) -> web.Response:
     cluster = own_cluster(request, user_of(request), admins=True)
     if not flag(request.query.get("wait")):
         return web.json_response(render(request, cluster))
-    waited = await services(request).control.wait(cluster.name, WAIT)
-    if waited is None:
-        raise NotFound(f"Cluster {cluster.name} not found")
+    waited = await _wait(services(request), cluster.name)
     doomed = waited.status is Status.STOPPING
     if waited.status.final or doomed:
         raise Conflict(why_not_running(waited))
     return web.json_response(render(request, waited))
+
+
+async def _wait(shared: Services, name: str) -> Cluster:
+    """The cluster once it is no longer pending, or as it is after a while or when we must leave."""
+    waiting = asyncio.ensure_future(shared.control.wait(name, WAIT))
+    leaving = asyncio.ensure_future(shared.leaving.wait())
+    try:
+        await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        found = waiting.result() if waiting.done() else shared.control.get(name)
+    finally:
+        waiting.cancel()
+        leaving.cancel()
+    if found is None:
+        raise NotFound(f"Cluster {name} not found")
+    return found
 
 
 def why_not_running(cluster: Cluster) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ class Services:
     listeners: Mapping[int, int] = field(default_factory=dict)
     """Port → position in ``settings.listen``: a listener has its own default profile."""
     clock: Callable[[], float] = time.time
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server ends: long polls answer at once, so that clients ask the next server."""
 
 
 SERVICES = web.AppKey("services", Services)

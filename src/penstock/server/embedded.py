@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
 
 from penstock.server.state import State, write_private
 
-PREFERRED_PORT = 8100
+PREFERRED_PORT = 8000
 
 _HEADER = """\
 # Written by `penstock serve`, removed by `penstock stop`: the way to your own gateway.
@@ -85,10 +84,3 @@ def _free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def default_state_directory(environ: Mapping[str, str]) -> Path:
-    """``$XDG_STATE_HOME/penstock`` (XDG base directory specification)."""
-    base = environ.get("XDG_STATE_HOME")
-    home = Path(base) if base and os.path.isabs(base) else Path("~/.local/state").expanduser()
-    return home / "penstock"

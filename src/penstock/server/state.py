@@ -35,6 +35,7 @@ class State:
         self.pid_file = self.run / "server.pid"
         self.address_file = directory / "address"
         self.password_file = directory / "password"
+        self._dask_note = self.run / "dask-config"
         self._lock: int | None = None
 
     def prepare(self) -> None:
@@ -95,6 +96,17 @@ class State:
         finally:
             os.close(handle)
         return None
+
+    def remember_dask_config(self, path: Path) -> None:
+        """Note where the user's Dask was told of us, for ``penstock stop``."""
+        write_private(self._dask_note, f"{path.absolute()}\n")
+
+    def dask_config(self) -> Path | None:
+        """The file that ``remember_dask_config`` noted, None when there is none."""
+        try:
+            return Path(self._dask_note.read_text().rstrip("\n"))
+        except FileNotFoundError:
+            return None
 
     def password(self) -> str:
         """Single-user mode's password, made at random on first use (0600)."""

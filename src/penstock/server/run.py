@@ -1,0 +1,210 @@
+"""One server process: put the rooms together, serve until told to end, leave jobs and door alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+
+import structlog
+from aiohttp import web
+
+from penstock import agent
+from penstock.api.app import make_app
+from penstock.api.services import Services
+from penstock.auth import Signer
+from penstock.auth.build import build_authenticator
+from penstock.backends.base import Backend
+from penstock.backends.local import LocalBackend
+from penstock.control import Control
+from penstock.door.config import DoorConfig
+from penstock.door.link import DoorLink
+from penstock.door.supervise import DoorKeeper
+from penstock.model.errors import PenstockError
+from penstock.server.accept import Acceptor, Certificate, CertificateFiles
+from penstock.server.admin import start_admin
+from penstock.server.state import State
+from penstock.settings import Settings
+from penstock.store import Store
+
+log = structlog.get_logger("penstock.server")
+
+GRACE = 3.0
+"""Seconds for requests that are under way when the server ends."""
+
+
+async def serve(
+    settings: Settings, state: State, ready: Callable[[], None], *, external_door: bool = False
+) -> None:
+    """Serve until SIGTERM, SIGINT or ``penstock stop``; ``ready`` is called once it takes requests.
+
+    The state directory must be prepared and locked. ``external_door``: systemd starts the door.
+    Raises PenstockError (a port in use, a database of a newer version, a backend that cannot be)
+    before anything is served.
+    """
+    leave = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leave.set)
+    async with contextlib.AsyncExitStack() as stack:
+        keeper = DoorKeeper(door_config(settings, state), external=external_door)
+        bound = (await keeper.start()).bound
+        control, store = await stack.enter_async_context(core(settings, state))
+        services = await _services(settings, state, (control, store), bound, leave)
+        link = await stack.enter_async_context(_front(settings, state, services))
+        control.on_route = _publish(link)
+        await control.start()
+        stack.push_async_callback(control.aclose)
+        admin = await start_admin(state.admin_socket, control, leave)
+        stack.push_async_callback(admin.cleanup)
+        await stack.enter_async_context(_running(link.run()))
+        await stack.enter_async_context(_running(keeper.run()))
+        ready()
+        await leave.wait()
+        log.info("the server ends; clusters and connections live on")
+
+
+@contextlib.asynccontextmanager
+async def core(settings: Settings, state: State) -> AsyncIterator[tuple[Control, Store]]:
+    """Store, backends and control without any listener; ``penstock stop`` drains with the same."""
+    async with contextlib.AsyncExitStack() as stack:
+        store = await Store.open(f"sqlite:///{state.database}")
+        stack.push_async_callback(store.close)
+        backends = make_backends(settings, await store.gateway_id(), state)
+        for backend in backends.values():
+            stack.push_async_callback(backend.aclose)
+        yield (
+            Control(
+                store,
+                backends,
+                servers=settings.agent_urls,
+                agent_source=agent.source(),
+                ca=_ca(settings),
+                history=settings.server.history,
+            ),
+            store,
+        )
+
+
+def make_backends(settings: Settings, gateway: str, state: State) -> Mapping[str, Backend]:
+    """All configured backends by name."""
+    single_user = settings.auth.type == "single"
+    return {
+        name: LocalBackend(
+            name,
+            gateway,
+            section.directory or state.directory / "jobs",
+            allow_root=single_user,
+            period=section.period,
+        )
+        for name, section in settings.backends.items()
+    }
+
+
+def door_config(settings: Settings, state: State) -> DoorConfig:
+    """The door of this configuration and state directory."""
+    places = []
+    for listen in settings.listen:
+        places.append(listen.endpoint)
+        if listen.scheduler_endpoint is not None:
+            places.append(listen.scheduler_endpoint)
+    return DoorConfig(
+        control=str(state.door_socket),
+        routes=str(state.door_routes),
+        log=str(state.directory / "door.log"),
+        listen=tuple(places),
+        per_address=settings.door.per_address,
+        sniff_seconds=settings.door.sniff_timeout,
+        pending_limit=settings.door.pending,
+        pending_seconds=settings.door.pending_timeout,
+        connect_seconds=settings.door.connect_timeout,
+    )
+
+
+async def _services(
+    settings: Settings,
+    state: State,
+    parts: tuple[Control, Store],
+    bound: tuple[tuple[str, int], ...],
+    leave: asyncio.Event,
+) -> Services:
+    control, store = parts
+    return Services(
+        settings=settings,
+        control=control,
+        authenticator=build_authenticator(settings.auth, state.password),
+        signer=Signer(await store.secret("signing")),
+        own_ports=frozenset(port for _, port in bound),
+        listeners={listen.endpoint[1]: at for at, listen in enumerate(settings.listen)},
+        leaving=leave,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _front(settings: Settings, state: State, services: Services) -> AsyncIterator[DoorLink]:
+    """The HTTP server behind the door."""
+    runner = web.AppRunner(
+        make_app(services),
+        access_log=None,
+        shutdown_timeout=GRACE,
+        max_line_size=16 * 1024,
+        max_field_size=16 * 1024,
+        handler_cancellation=True,
+    )
+    await runner.setup()
+    assert runner.server is not None
+    acceptor = Acceptor(runner.server, _certificates(settings))
+    try:
+        yield DoorLink(str(state.door_socket), acceptor.take)
+    finally:
+        await acceptor.aclose()
+        await runner.cleanup()
+
+
+def _certificates(settings: Settings) -> dict[int, Certificate]:
+    found = {}
+    for listen in settings.listen:
+        if listen.tls_cert is None or listen.tls_key is None:
+            continue
+        try:
+            certificate = Certificate(CertificateFiles(listen.tls_cert, listen.tls_key))
+        except OSError as error:  # ssl.SSLError is one
+            raise PenstockError(
+                f"The certificate {listen.tls_cert} of {listen.address} cannot be used: {error}"
+            ) from None
+        found[listen.endpoint[1]] = certificate
+    return found
+
+
+def _ca(settings: Settings) -> str | None:
+    if settings.server.ca_file is None:
+        return None
+    try:
+        return settings.server.ca_file.read_text()
+    except OSError as error:
+        raise PenstockError(
+            f"server.ca_file {settings.server.ca_file} cannot be read: {error.strerror}"
+        ) from None
+
+
+def _publish(link: DoorLink) -> Callable[[str, tuple[str, int] | None], None]:
+    def publish(name: str, address: tuple[str, int] | None) -> None:
+        if address is None:
+            link.drop_route(name)
+        else:
+            link.set_route(name, address)
+
+    return publish
+
+
+@contextlib.asynccontextmanager
+async def _running(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Run something beside until the end of the block."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
