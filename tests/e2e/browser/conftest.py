@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from selenium import webdriver
+
 from rigs.chromium import chromium
 from rigs.dashboards import Gateway, LoopThread, running_gateway
 from rigs.dask_cluster import DaskCluster, dask_cluster
-from selenium import webdriver
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from selenium import webdriver
+
 from rigs.chromium import complaints, until
 from rigs.dashboards import Gateway
 from rigs.dask_cluster import DaskCluster
-from selenium import webdriver
 
 RECTANGLES = """
 let most = 0;
