@@ -8,7 +8,6 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
 import structlog
-from aiohttp import web
 
 from penstock import agent
 from penstock.api.app import make_app
@@ -19,19 +18,18 @@ from penstock.backends.base import Backend
 from penstock.backends.local import LocalBackend
 from penstock.control import Control
 from penstock.door.config import DoorConfig
-from penstock.door.link import DoorLink
 from penstock.door.supervise import DoorKeeper
 from penstock.model.errors import PenstockError
-from penstock.server.accept import Acceptor, Certificate, CertificateFiles
+from penstock.server.accept import Certificate, CertificateFiles
 from penstock.server.admin import start_admin
+from penstock.server.front import Front
 from penstock.server.state import State
 from penstock.settings import Settings
 from penstock.store import Store
 
 log = structlog.get_logger("penstock.server")
 
-GRACE = 3.0
-"""Seconds for requests that are under way when the server ends."""
+OnRoute = Callable[[str, tuple[str, int] | None], None]
 
 
 async def serve(
@@ -50,15 +48,17 @@ async def serve(
     async with contextlib.AsyncExitStack() as stack:
         keeper = DoorKeeper(door_config(settings, state), external=external_door)
         bound = (await keeper.start()).bound
-        control, store = await stack.enter_async_context(core(settings, state))
-        services = await _services(settings, state, (control, store), bound, leave)
-        link = await stack.enter_async_context(_front(settings, state, services))
-        control.on_route = _publish(link)
+        front = Front(str(state.door_socket))
+        parts = await stack.enter_async_context(core(settings, state, front.publish))
+        control = parts[0]
+        services = await _services(settings, state, parts, bound, leave)
+        app = make_app(services)
+        await stack.enter_async_context(front.serving(app, _certificates(settings)))
         await control.start()
         stack.push_async_callback(control.aclose)
         admin = await start_admin(state.admin_socket, control, leave)
         stack.push_async_callback(admin.cleanup)
-        await stack.enter_async_context(_running(link.run()))
+        await stack.enter_async_context(_running(front.link.run()))
         await stack.enter_async_context(_running(keeper.run()))
         ready()
         await leave.wait()
@@ -66,7 +66,9 @@ async def serve(
 
 
 @contextlib.asynccontextmanager
-async def core(settings: Settings, state: State) -> AsyncIterator[tuple[Control, Store]]:
+async def core(
+    settings: Settings, state: State, on_route: OnRoute = lambda name, address: None
+) -> AsyncIterator[tuple[Control, Store]]:
     """Store, backends and control without any listener; ``penstock stop`` drains with the same."""
     async with contextlib.AsyncExitStack() as stack:
         store = await Store.open(f"sqlite:///{state.database}")
@@ -81,7 +83,8 @@ async def core(settings: Settings, state: State) -> AsyncIterator[tuple[Control,
                 servers=settings.agent_urls,
                 agent_source=agent.source(),
                 ca=_ca(settings),
-                history=settings.server.history,
+                on_route=on_route,
+                retention=settings.server.history,
             ),
             store,
         )
@@ -141,27 +144,6 @@ async def _services(
     )
 
 
-@contextlib.asynccontextmanager
-async def _front(settings: Settings, state: State, services: Services) -> AsyncIterator[DoorLink]:
-    """The HTTP server behind the door."""
-    runner = web.AppRunner(
-        make_app(services),
-        access_log=None,
-        shutdown_timeout=GRACE,
-        max_line_size=16 * 1024,
-        max_field_size=16 * 1024,
-        handler_cancellation=True,
-    )
-    await runner.setup()
-    assert runner.server is not None
-    acceptor = Acceptor(runner.server, _certificates(settings))
-    try:
-        yield DoorLink(str(state.door_socket), acceptor.take)
-    finally:
-        await acceptor.aclose()
-        await runner.cleanup()
-
-
 def _certificates(settings: Settings) -> dict[int, Certificate]:
     found = {}
     for listen in settings.listen:
@@ -186,16 +168,6 @@ def _ca(settings: Settings) -> str | None:
         raise PenstockError(
             f"server.ca_file {settings.server.ca_file} cannot be read: {error.strerror}"
         ) from None
-
-
-def _publish(link: DoorLink) -> Callable[[str, tuple[str, int] | None], None]:
-    def publish(name: str, address: tuple[str, int] | None) -> None:
-        if address is None:
-            link.drop_route(name)
-        else:
-            link.set_route(name, address)
-
-    return publish
 
 
 @contextlib.asynccontextmanager
