@@ -72,10 +72,13 @@ def test_yaml_is_configuration_that_the_client_knows(block):
 
 @pytest.mark.parametrize("block", all_blocks("toml"), ids=lambda block: block.where)
 def test_toml_is_a_configuration(block, tmp_path: Path):
-    """Each block is a whole configuration, and a correct one."""
+    """Each block is a whole configuration, and a correct one; the files that it names exist."""
+    text = block.text
+    for file in set(re.findall(r'"/etc/penstock/([^"]+)"', text)):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("secret\n")
     path = tmp_path / "penstock.toml"
-    path.write_text(block.text)
-    path.chmod(0o600)
+    path.write_text(text.replace('"/etc/penstock/', f'"{tmp_path}/'))
     checked = CliRunner().invoke(main, ["config", "check", str(path)])
     assert checked.exit_code == 0, f"{block.where}: {checked.output}"
 
