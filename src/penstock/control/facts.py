@@ -43,8 +43,8 @@ class Tracked:
     that was loaded at a start was cut off by the start at the latest. ``outcome`` is the error of
     the submit; ``accepted`` says that it returned, or that the job has spoken to us.
     ``seen`` are the indices that a look has shown, ``registered`` those that the scheduler has as
-    workers now, ``served`` those that it ever had, ``ran`` maps a running worker that has not yet
-    registered to when we first saw it run.
+    workers now, ``served`` those that it ever had. ``ran`` maps a running index to when it began,
+    ``first_ran`` is the earliest of them and ``job_seconds`` the sum over those that are over.
     """
 
     row: BatchRow
@@ -55,6 +55,8 @@ class Tracked:
     registered: set[int] = field(default_factory=set)
     served: set[int] = field(default_factory=set)
     ran: dict[int, float] = field(default_factory=dict)
+    first_ran: float | None = None
+    job_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,9 +126,7 @@ def speaks(situation: Situation, row: BatchRow) -> bool:
     return row.group == SCHEDULER and situation.heard_at >= look.started
 
 
-def close_if_over(
-    situation: Situation, tracked: Tracked, row: BatchRow, result: Plan
-) -> BatchRow:
+def close_if_over(situation: Situation, tracked: Tracked, row: BatchRow, result: Plan) -> BatchRow:
     """Close a row of which nothing is wanted, once it is proven that nothing of it runs."""
     if row.state is RowState.CLOSED or row.wanted:
         return row
@@ -144,9 +142,7 @@ def close_if_over(
     return row
 
 
-def unwanted(
-    situation: Situation, backend: str, rows: Mapping[int, BatchRow]
-) -> Iterator[Job]:
+def unwanted(situation: Situation, backend: str, rows: Mapping[int, BatchRow]) -> Iterator[Job]:
     """Jobs in a backend that are alive and not wanted there (rule 1)."""
     for sequence, jobs in situation.jobs[backend].items():
         row = rows.get(sequence)
@@ -217,9 +213,7 @@ def rank(situation: Situation, tracked: Tracked, index: int) -> int:
     return NEVER_RUNS if job.phase in (Phase.HELD, Phase.ENDING) else UNREGISTERED
 
 
-def release(
-    indices: Iterator[tuple[int, int]], rows: dict[int, BatchRow], result: Plan
-) -> None:
+def release(indices: Iterator[tuple[int, int]], rows: dict[int, BatchRow], result: Plan) -> None:
     """Note in the journal that these are not wanted; :func:`unwanted` then cancels them."""
     by_row: dict[int, set[int]] = {}
     for sequence, index in indices:

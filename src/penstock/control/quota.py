@@ -46,9 +46,7 @@ def room_for(cluster: Cluster, group: str) -> int | None:
     return max(0, limit - others)
 
 
-def desired(
-    cluster: Cluster, current: Mapping[str, int], target: int | None
-) -> dict[str, int]:
+def desired(cluster: Cluster, current: Mapping[str, int], target: int | None) -> dict[str, int]:
     """How many workers each group shall have now.
 
     ``target`` is the scheduler's own wish for all workers together, None while it has none: then

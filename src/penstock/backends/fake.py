@@ -1,0 +1,287 @@
+"""A batch system in memory that can fail in every way the real ones do.
+
+The core's rules are only worth what they survive: accepted jobs whose reply is lost, jobs that
+show up late, partial listings, refusals, jobs that die, cancels that take their time, forged tags.
+All of that is here, on purpose and by seed. Time is whatever the event loop and ``clock`` say, so a
+test may run years in a second. A job's life is computed when somebody looks: a hundred thousand of
+them cost no timers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+from dataclasses import dataclass, field, replace
+
+from penstock.backends.base import Capabilities
+from penstock.model.errors import Rejected, Unavailable, Uncertain
+from penstock.model.ids import BatchId
+from penstock.model.job import Batch, Exit, Job, Phase, Snapshot
+
+NEVER = math.inf
+
+
+@dataclass(slots=True)
+class Faults:
+    """How likely each misfortune is (0 to 1), and how slow things are (seconds). May be changed.
+
+    ``lost_reply``: accepted, but the caller only learns that something went wrong. ``late``: the
+    same, and accepted some time within the visibility delay. ``lost_request``: never arrived, and
+    the caller cannot know. ``unavailable``: certainly not taken. ``partial``: a look misses some
+    jobs and says so. ``blind``: a look gets no answer. ``deaf``: a cancel gets no answer, and
+    part of it happened. ``dies``: a job dies within ``dies_within`` seconds of running.
+    ``refuse``: the words of a refusal of every submission, empty for none.
+    """
+
+    lost_reply: float = 0.0
+    late: float = 0.0
+    lost_request: float = 0.0
+    unavailable: float = 0.0
+    partial: float = 0.0
+    blind: float = 0.0
+    deaf: float = 0.0
+    dies: float = 0.0
+    dies_within: float = 30.0
+    refuse: str = ""
+    latency: float = 0.0
+    queue_wait: float = 0.0
+    cancel_time: float = 0.0
+
+
+@dataclass(slots=True)
+class _Life:
+    """One job's fate, in seconds since the epoch, and how it was last shown."""
+
+    job: Job
+    visible: float
+    starts: float
+    ends: float = NEVER
+    gone: float = NEVER
+    exit: Exit = Exit.DONE
+    code: int = 0
+    reason: str = ""
+    held: str = ""
+    output: str = ""
+
+
+@dataclass(slots=True)
+class _Accepted:
+    batch: Batch
+    lives: list[_Life] = field(default_factory=list)
+
+
+class FakeBackend:
+    """See the module. ``rng`` decides what goes wrong; ``forget_after``: how long exits show."""
+
+    def __init__(
+        self,
+        name: str = "fake",
+        *,
+        capabilities: Capabilities | None = None,
+        clock: Callable[[], float] = time.time,
+        faults: Faults | None = None,
+        rng: random.Random | None = None,
+        forget_after: float = 60.0,
+    ) -> None:
+        self.name = name
+        self.capabilities = capabilities or Capabilities(visibility=2.0, period=1.0)
+        self.faults = faults or Faults()
+        self.submitted: list[BatchId] = []
+        """Every id that was accepted, in order: none may come twice."""
+        self._clock = clock
+        self._rng = rng or random.Random(0)  # noqa: S311 - misfortune needs no secrecy
+        self._forget_after = forget_after
+        self._batches: dict[BatchId, _Accepted] = {}
+        self._foreign: list[Job] = []
+        self._changed = asyncio.Event()
+
+    # -- the five verbs --
+
+    async def submit(self, batch: Batch) -> None:
+        """As ``Backend.submit``; what goes wrong is drawn from ``faults``."""
+        faults = self.faults
+        await asyncio.sleep(faults.latency * self._rng.random())
+        if faults.refuse:
+            raise Rejected(faults.refuse)
+        if self._happens(faults.unavailable):
+            raise Unavailable(f"{self.name}: connection refused")
+        if self._happens(faults.lost_request):
+            raise Uncertain(f"{self.name}: timed out")
+        delay = 0.0
+        if self._happens(faults.late):
+            delay = self.capabilities.visibility * self._rng.random()
+        self._accept(batch, delay)
+        await asyncio.sleep(faults.latency * self._rng.random())
+        if delay or self._happens(faults.lost_reply):
+            raise Uncertain(f"{self.name}: connection reset by peer")
+
+    async def observe(self) -> Snapshot:
+        """As ``Backend.observe``."""
+        started = self._clock()
+        await asyncio.sleep(self.faults.latency * self._rng.random())
+        if self._happens(self.faults.blind):
+            raise Unavailable(f"{self.name}: no answer")
+        jobs = [*self._show(started), *self._foreign]
+        if self._happens(self.faults.partial):
+            kept = tuple(job for job in jobs if self._rng.random() < 0.5)
+            return Snapshot(started, False, kept)
+        return Snapshot(started, True, tuple(jobs))
+
+    async def cancel(self, jobs: Collection[Job]) -> None:
+        """As ``Backend.cancel``."""
+        await asyncio.sleep(self.faults.latency * self._rng.random())
+        deaf = self._happens(self.faults.deaf)
+        for job in jobs:
+            if deaf and self._rng.random() < 0.5:
+                continue
+            self._end(job.batch, job.index, Exit.CANCELLED, 143, "", self.faults.cancel_time)
+            self._foreign = [other for other in self._foreign if other.native != job.native]
+        if deaf:
+            raise Unavailable(f"{self.name}: no answer")
+
+    async def changes(self) -> AsyncIterator[None]:
+        """As ``Backend.changes``: after every submit, cancel and scripted event."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            yield
+
+    async def logs(self, job: Job, *, tail: int) -> str:
+        """As ``Backend.logs``: what ``finish`` or ``say`` gave the job as output."""
+        life = self._life(job.batch, job.index)
+        return life.output[-tail:] if life else ""
+
+    async def forget(self, cluster: str) -> None:
+        """As ``Backend.forget``."""
+        for batch in [batch for batch in self._batches if batch.cluster == cluster]:
+            del self._batches[batch]
+
+    async def aclose(self) -> None:
+        """As ``Backend.aclose``: nothing is held."""
+
+    # -- what a test does to it --
+
+    def finish(
+        self,
+        batch: BatchId,
+        index: int,
+        *,
+        code: int = 1,
+        exit: Exit | None = None,
+        reason: str = "",
+        output: str = "",
+    ) -> None:
+        """End a job now, by itself or as ``exit`` says. Raises KeyError for an unknown job."""
+        life = self._batches[batch].lives[index]
+        life.output += output
+        how = exit or (Exit.FAILED if code else Exit.DONE)
+        self._end(batch, index, how, code, reason, 0.0)
+
+    def say(self, batch: BatchId, index: int, output: str) -> None:
+        """Add to a job's output."""
+        self._batches[batch].lives[index].output += output
+
+    def hold(self, batch: BatchId, index: int, reason: str) -> None:
+        """Keep a queued job from running."""
+        life = self._batches[batch].lives[index]
+        life.held, life.starts = reason, NEVER
+
+    def run(self, batch: BatchId, index: int) -> None:
+        """Let a queued or held job run now."""
+        life = self._batches[batch].lives[index]
+        life.held, life.starts = "", min(life.starts, self._clock())
+        self._changed.set()
+
+    def forge(self, job: Job) -> None:
+        """List a job that was not submitted through us."""
+        self._foreign.append(job)
+
+    def batch(self, batch: BatchId) -> Batch:
+        """What was submitted under this id. Raises KeyError when nothing was."""
+        return self._batches[batch].batch
+
+    def alive(self) -> list[Job]:
+        """All accepted jobs that are not over, visible or not, as they are now."""
+        now = self._clock()
+        jobs = (
+            _as_it_is(life, now) for accepted in self._batches.values() for life in accepted.lives
+        )
+        return [job for job in jobs if job.alive]
+
+    # -- within --
+
+    def _happens(self, probability: float) -> bool:
+        return probability > 0 and self._rng.random() < probability
+
+    def _accept(self, batch: Batch, delay: float) -> None:
+        self.submitted.append(batch.id)
+        if batch.id in self._batches:
+            raise Rejected(f"{self.name}: {batch.id.tag} was submitted before")
+        now = self._clock()
+        accepted = _Accepted(batch)
+        for index in range(batch.count):
+            wait = delay + self.faults.queue_wait * self._rng.random()
+            life = _Life(
+                Job(batch.id, index, f"{len(self.submitted)}.{index}", batch.owner, Phase.QUEUED),
+                visible=now + delay,
+                starts=now + wait,
+            )
+            if self._happens(self.faults.dies):
+                life.ends = life.starts + self.faults.dies_within * self._rng.random()
+                life.gone, life.exit, life.code = life.ends, Exit.FAILED, 1
+            accepted.lives.append(life)
+        self._batches[batch.id] = accepted
+        self._changed.set()
+
+    def _life(self, batch: BatchId, index: int) -> _Life | None:
+        accepted = self._batches.get(batch)
+        return accepted.lives[index] if accepted and index < len(accepted.lives) else None
+
+    def _end(
+        self, batch: BatchId, index: int, exit: Exit, code: int, reason: str, takes: float
+    ) -> None:
+        life = self._life(batch, index)
+        now = self._clock()
+        if life is None or life.ends <= now:
+            return
+        life.ends, life.gone = now, now + takes
+        life.exit, life.code, life.reason = exit, code, reason
+        self._changed.set()
+
+    def _show(self, now: float) -> list[Job]:
+        """Every visible job; those long over are dropped, with batches that are all over."""
+        shown: list[Job] = []
+        for accepted in self._batches.values():
+            for life in accepted.lives:
+                if life.visible <= now and now < life.gone + self._forget_after:
+                    shown.append(_as_it_is(life, now))
+        return shown
+
+
+def _as_it_is(life: _Life, now: float) -> Job:
+    """The job at this moment; the same object as long as nothing about it changes."""
+    job = life.job
+    phase = _phase(life, now)
+    if phase is job.phase and (phase is not Phase.HELD or job.reason == life.held):
+        return job
+    if phase is Phase.EXITED:
+        job = replace(job, phase=phase, exit=life.exit, exit_code=life.code, reason=life.reason)
+    elif phase is Phase.RUNNING:
+        job = replace(job, phase=phase, since=life.starts, node="node", reason="")
+    else:
+        job = replace(job, phase=phase, reason=life.held)
+    life.job = job
+    return job
+
+
+def _phase(life: _Life, now: float) -> Phase:
+    if now >= life.gone:
+        return Phase.EXITED
+    if now >= life.ends:
+        return Phase.ENDING
+    if now >= life.starts:
+        return Phase.RUNNING
+    return Phase.HELD if life.held else Phase.QUEUED

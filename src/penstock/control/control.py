@@ -1,0 +1,384 @@
+"""The core as the rest of the server sees it: clusters are asked for here, and nothing waits long.
+
+``Control`` puts the parts together and answers the API. Every call writes down a wish and wakes
+the cluster; the loop does the rest. Whether a user may touch a cluster is the API's question, not
+asked here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import time
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from penstock.backends.base import Backend
+from penstock.control.channel import parse_address
+from penstock.control.credentials import new_credentials
+from penstock.control.entry import Entry, Link, Live
+from penstock.control.execute import Executor
+from penstock.control.facts import SCHEDULER
+from penstock.control.launch import Launcher
+from penstock.control.loop import Reconciler
+from penstock.control.obituary import find_job
+from penstock.control.queue import WakeQueue
+from penstock.control.quota import grant, room_for
+from penstock.control.registry import Registry, StoreLike
+from penstock.control.sessions import OnRoute, Sessions, adapt_message
+from penstock.control.site import Site
+from penstock.model.cluster import Cluster, ClusterSpec, Event, Scaling, Status
+from penstock.model.errors import Conflict, Invalid, NotFound, PenstockError
+from penstock.model.ids import new_cluster_name, parse_worker_name
+
+REMEMBER = 24 * 3600.0
+"""Seconds that an ended cluster stays in memory, so in lists."""
+
+ROUNDS = 16
+"""Clusters that are worked on at a time; each may wait for the store."""
+
+ACTIVE = (Status.PENDING, Status.RUNNING)
+
+log = structlog.get_logger()
+
+
+class Control:
+    """Clusters on demand. Construct, ``start``, use, ``aclose``.
+
+    ``servers``: URLs that jobs reach this server at. ``agent_source``: the agent's file. ``ca``:
+    PEM that jobs need for https. ``on_route``: told a scheduler's (host, port) once it is known,
+    and None when the cluster is over. ``retention``: seconds that ended clusters are kept in the
+    store. ``period``: seconds between the reports of a scheduler.
+    """
+
+    def __init__(
+        self,
+        store: StoreLike,
+        backends: Mapping[str, Backend],
+        *,
+        servers: Sequence[str],
+        agent_source: bytes,
+        ca: str | None = None,
+        on_route: OnRoute = lambda name, address: None,
+        clock: Callable[[], float] = time.time,
+        retention: float = 30 * 86400.0,
+        period: float = 5.0,
+    ) -> None:
+        self._registry = Registry(store, clock)
+        self._backends = backends
+        self._servers = servers
+        self._agent_source = agent_source
+        self._ca = ca
+        self._on_route = on_route
+        self._clock = clock
+        self._retention = retention
+        self._period = period
+        self._queue = WakeQueue()
+        self._sites: dict[str, Site] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Read what is written, and begin to look and to act. Raises StoreError."""
+        self._gateway = await self._registry.store.gateway_id()
+        await self._registry.load(keep=REMEMBER)
+        find, wake = self._registry.find, self._queue.wake
+        for name, backend in self._backends.items():
+            site = Site(backend, self._gateway, clock=self._clock, find=find, wake=wake)
+            self._sites[name] = site
+        launcher = Launcher(self._gateway, self._servers, self._agent_source, self._ca)
+        self._executor = Executor(self._registry, self._sites, launcher, wake)
+        self._reconciler = Reconciler(
+            self._registry, self._sites, self._executor, self._queue, self._drop_route
+        )
+        self._sessions = Sessions(
+            self._registry,
+            self._queue,
+            self._reconciler,
+            self._executor.obituaries,
+            self._on_route,
+            self._period,
+        )
+        for entry in self._registry:
+            if not entry.cluster.status.final:
+                self._restore(entry)
+        for site in self._sites.values():
+            self._run(site.observing(), site.hints(), site.cancelling())
+        self._run(*(self._reconciler.working() for _ in range(ROUNDS)), self._housekeeping())
+
+    async def aclose(self) -> None:
+        """Stop acting; jobs go on. Submissions under way get a moment to be written down."""
+        if self._tasks and self._executor.submitting:
+            await asyncio.wait(self._executor.submitting, timeout=5.0)
+        self._queue.close()
+        tasks = [*self._tasks, *(self._executor.submitting if self._tasks else ())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks.clear()
+        for entry in self._registry:
+            entry.changed()
+        if self._sites:
+            await self._registry.flush()
+
+    # -- what the API asks --
+
+    async def create(
+        self, *, user: str, owner: str, spec: ClusterSpec, options: Mapping[str, object]
+    ) -> Cluster:
+        """A new cluster for ``user``, whose jobs run as ``owner``. Raises StoreError."""
+        for group in (spec.scheduler, *spec.workers.values()):
+            if group.backend not in self._sites:
+                raise Invalid(f"profile {spec.profile}: there is no backend {group.backend!r}.")
+        name = new_cluster_name()
+        secrets = new_credentials(name)
+        cluster = Cluster(
+            name=name,
+            user=user,
+            owner=owner,
+            spec=spec,
+            options=options,
+            token=secrets.token,
+            tls_cert=secrets.cert,
+            tls_key=secrets.key,
+            created_at=self._clock(),
+        )
+        # Shielded: a client that hangs up now must not leave a cluster only half taken in.
+        await asyncio.shield(asyncio.ensure_future(self._registry.add(cluster)))
+        self._registry.note(cluster, "created", f"Created with profile {spec.profile}.")
+        self._queue.wake(name)
+        return cluster
+
+    def get(self, name: str) -> Cluster | None:
+        """The cluster of this name, ended ones too for a day."""
+        return self._registry.find(name)
+
+    def list(
+        self, *, user: str | None = None, statuses: Collection[Status] | None = None
+    ) -> list[Cluster]:
+        """Clusters in the order of their making; by default the active ones of all users."""
+        statuses = ACTIVE if statuses is None else statuses
+        return [
+            entry.cluster
+            for entry in self._registry
+            if entry.cluster.status in statuses and (user is None or entry.cluster.user == user)
+        ]
+
+    async def wait(self, name: str, timeout: float) -> Cluster | None:
+        """Long poll: the cluster once it runs or has ended, or as it is after ``timeout`` s."""
+        deadline = _now() + timeout
+        while True:
+            entry = self._registry.entries.get(name)
+            if entry is None or entry.cluster.status not in (Status.PENDING, Status.STOPPING):
+                return entry.cluster if entry else None
+            left = deadline - _now()
+            if left <= 0 or not self._tasks:
+                return entry.cluster
+            await self._change(entry, left)
+
+    async def scale(
+        self, name: str, count: int, group: str | None = None
+    ) -> tuple[int, str | None]:
+        """Wish for ``count`` workers, and no adapting. Returns what is granted, and why if less.
+
+        Raises NotFound, Conflict for a cluster that is not active, Invalid for a wrong count.
+        """
+        entry = self._active(name)
+        group = self._group(entry, group)
+        granted, limited = grant(entry.cluster, group, count)
+        await self._wish(entry, group, Scaling(count=granted))
+        if entry.link is not None:
+            total = sum(s.count for s in entry.cluster.scaling.values())
+            entry.link.send({"op": "scale", "count": total})
+        self._registry.note(
+            entry.cluster, "scaled", f"Scaled to {granted} workers{_in_group(entry, group)}."
+        )
+        return granted, limited
+
+    async def adapt(
+        self,
+        name: str,
+        *,
+        active: bool,
+        minimum: int | None = None,
+        maximum: int | None = None,
+        group: str | None = None,
+    ) -> str | None:
+        """Let the number of workers follow the load, or keep it where it is now.
+
+        Returns a sentence when a limit is lower than ``maximum``. Raises as ``scale`` does.
+        """
+        entry = self._active(name)
+        group = self._group(entry, group)
+        limited = None
+        if active:
+            low = grant(entry.cluster, group, minimum or 0)[0]
+            high = maximum
+            if maximum is not None:
+                if maximum < (minimum or 0):
+                    raise Invalid(f"maximum ({maximum}) must not be below minimum ({minimum}).")
+                high, limited = grant(entry.cluster, group, maximum)
+            self._only_adaptive(entry, group)
+            await self._wish(entry, group, Scaling(adaptive=True, minimum=low, maximum=high))
+            bounds = f"between {low} and {'any number' if high is None else high}"
+            text = f"Adapts to the load, {bounds} of workers{_in_group(entry, group)}."
+        else:
+            now = entry.current().get(group, 0)
+            room = room_for(entry.cluster, group)
+            await self._wish(entry, group, Scaling(count=now if room is None else min(now, room)))
+            text = f"Stays at {now} workers{_in_group(entry, group)}."
+        self._registry.note(entry.cluster, "adapts", text)
+        return limited
+
+    async def stop(self, name: str, reason: str) -> None:
+        """Bring a cluster down. Idempotent. Raises NotFound."""
+        await self._reconciler.stop(self._entry(name), reason)
+
+    async def stop_all(self, reason: str) -> None:
+        """Bring all clusters down; returns when nothing of them runs any more."""
+        for entry in list(self._registry):
+            await self._reconciler.stop(entry, reason)
+        for entry in list(self._registry):
+            while not entry.cluster.status.final and self._tasks:
+                await self._change(entry, 60.0)
+
+    async def events(self, name: str, limit: int = 200) -> builtins.list[Event]:
+        """What happened to a cluster, oldest first. Raises StoreError."""
+        await self._registry.flush()
+        return await self._registry.store.events(name, limit=limit)
+
+    async def logs(self, name: str, job: str, tail: int) -> str:
+        """The last ``tail`` bytes of a job's output; ``job`` is like s0-0 or w3-4.
+
+        Raises NotFound for a job that the cluster never had, Unavailable when the batch system
+        does not answer.
+        """
+        entry = self._entry(name)
+        parsed = parse_worker_name("w" + job[1:]) if job[:1] in ("s", "w") else None
+        sequence, index = parsed or (-1, -1)
+        tracked = entry.rows.get(sequence)
+        row = tracked.row if tracked else entry.closed.get(sequence)
+        if row is None or index >= row.count or (row.group == SCHEDULER) != job.startswith("s"):
+            raise NotFound(f"Cluster {name} has no job {job!r}.")
+        site = self._sites[row.backend]
+        found = find_job(site, self._gateway, row, index)
+        return await site.backend.logs(found, tail=tail)
+
+    def live(self, name: str) -> Live | None:
+        """The last report of a cluster's scheduler, None when it never reported."""
+        entry = self._registry.entries.get(name)
+        return entry.live if entry else None
+
+    # -- what the channel brings --
+
+    async def connected(self, name: str, hello: Mapping[str, Any], link: Link) -> dict[str, Any]:
+        """A scheduler's agent is here; returns the welcome. Raises NotFound, Invalid, Conflict."""
+        return await self._sessions.connected(self._entry(name), hello, link)
+
+    async def message(self, name: str, link: Link, message: Mapping[str, Any]) -> None:
+        """A frame of a connected agent. Raises Invalid when it is malformed."""
+        await self._sessions.message(self._entry(name), link, message)
+
+    async def disconnected(self, name: str, link: Link) -> None:
+        """A channel is gone."""
+        entry = self._registry.entries.get(name)
+        if entry is not None:
+            self._sessions.disconnected(entry, link)
+
+    async def exited(self, name: str, report: Mapping[str, Any]) -> None:
+        """A job's process died and its agent says how. Raises NotFound, Invalid."""
+        await self._sessions.exited(self._entry(name), report)
+
+    # -- within --
+
+    def _restore(self, entry: Entry) -> None:
+        cluster = entry.cluster
+        if cluster.status is Status.RUNNING and cluster.scheduler_address:
+            self._on_route(cluster.name, parse_address(cluster.scheduler_address))
+        self._queue.wake(cluster.name)
+
+    def _run(self, *jobs: Coroutine[Any, Any, None]) -> None:
+        self._tasks |= {asyncio.ensure_future(job) for job in jobs}
+
+    def _drop_route(self, name: str) -> None:
+        self._on_route(name, None)
+
+    def _entry(self, name: str) -> Entry:
+        entry = self._registry.entries.get(name)
+        if entry is None:
+            raise NotFound(f"There is no cluster {name}.")
+        return entry
+
+    def _active(self, name: str) -> Entry:
+        entry = self._entry(name)
+        if not entry.cluster.status.active:
+            status = entry.cluster.status.name.lower()
+            raise Conflict(f"Cluster {name} is {status}, so it cannot be scaled.")
+        return entry
+
+    def _group(self, entry: Entry, group: str | None) -> str:
+        spec = entry.cluster.spec
+        if spec.default_group is None:
+            raise Conflict(f"The workers of profile {spec.profile} are not started from here.")
+        if group is None:
+            return spec.default_group
+        if group not in spec.workers:
+            raise Invalid(f"group must be one of {', '.join(spec.workers)}, not {group!r}.")
+        return group
+
+    def _only_adaptive(self, entry: Entry, group: str) -> None:
+        for name, scaling in entry.cluster.scaling.items():
+            if name != group and scaling.adaptive:
+                raise Conflict(f"Only one group can adapt, and {name} does already.")
+
+    async def _wish(self, entry: Entry, group: str, scaling: Scaling) -> None:
+        """Write a wish down; a group that had stopped gets new tries."""
+
+        def change(cluster: Cluster) -> Cluster:
+            if not cluster.status.active:
+                status = cluster.status.name.lower()
+                raise Conflict(f"Cluster {cluster.name} is {status}, so it cannot be scaled.")
+            return replace(cluster, scaling={**cluster.scaling, group: scaling})
+
+        await self._registry.update(entry, change)
+        entry.health.pop(group, None)
+        if entry.link is not None:
+            entry.link.send(adapt_message(entry.cluster))
+        self._queue.wake(entry.cluster.name)
+
+    async def _change(self, entry: Entry, timeout: float) -> None:
+        """Return when the cluster's status may have changed."""
+        waiter = asyncio.get_running_loop().create_future()
+        entry.waiters.add(waiter)
+        try:
+            await asyncio.wait_for(waiter, timeout)
+        except asyncio.TimeoutError:
+            return
+        finally:
+            entry.waiters.discard(waiter)
+
+    async def _housekeeping(self) -> None:
+        """Forget clusters that ended long ago: from memory, store and backends."""
+        while True:
+            await asyncio.sleep(3600.0)
+            now = self._clock()
+            for name, entry in list(self._registry.entries.items()):
+                ended = entry.cluster.stopped_at
+                if entry.cluster.status.final and ended is not None and ended < now - REMEMBER:
+                    del self._registry.entries[name]
+            try:
+                for name in await self._registry.store.purge(before=now - self._retention):
+                    for backend in self._backends.values():
+                        await backend.forget(name)
+            except PenstockError as error:
+                log.warning("old clusters not forgotten", error=str(error))
+
+
+def _in_group(entry: Entry, group: str) -> str:
+    return f" of group {group}" if len(entry.cluster.spec.workers) > 1 else ""
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,140 @@
+"""One cluster in this process's memory: its record, its journal, and what is known of it now.
+
+All of it can be rebuilt from the store and one look at the backends. ``cluster`` is changed only
+through ``Registry.update``, ``rows`` only by the reconcile of this cluster; whoever else has news
+leaves them here as facts (``outcome``, ``exit_reports``, ``retired``) and wakes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from penstock.control.channel import ExitReport
+from penstock.control.deaths import Health
+from penstock.control.facts import NEVER, SCHEDULER, Tracked
+from penstock.model.cluster import BatchRow, Cluster
+
+MAX_CLOSED = 200
+"""Closed rows that are remembered a cluster, for their logs."""
+
+
+class Link(Protocol):
+    """One live channel to a scheduler's agent."""
+
+    def send(self, message: Mapping[str, object]) -> None:
+        """Never blocks; the message may be lost."""
+
+    def close(self) -> None:
+        """Hang up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The last report of a cluster's scheduler. ``at``: seconds since the epoch."""
+
+    connected: bool = False
+    at: float = 0.0
+    workers: int = 0
+    threads: int = 0
+    clients: int = 0
+    tasks: Mapping[str, int] = field(default_factory=dict)
+    memory: int = 0
+    memory_limit: int = 0
+    cpu: float = 0.0
+    scheduler_cpu: float = 0.0
+    scheduler_memory: int = 0
+    idle: float = 0.0
+    target: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A retire request that waits for its answer."""
+
+    id: int
+    at: float
+    count: int
+    candidates: tuple[tuple[int, int], ...]
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """See the module. Times are of the steady clock."""
+
+    cluster: Cluster
+    lifetime_ends: float | None = None
+    rows: dict[int, Tracked] = field(default_factory=dict)
+    closed: dict[int, BatchRow] = field(default_factory=dict)
+    next_sequence: int = 0
+    link: Link | None = None
+    linked_at: float = NEVER
+    heard_at: float = NEVER
+    live: Live | None = None
+    target: int | None = None
+    idle_since: float | None = None
+    no_client_since: float | None = None
+    grace_ends: float = NEVER
+    health: dict[str, Health] = field(default_factory=dict)
+    asked: dict[str, Asked] = field(default_factory=dict)
+    exit_reports: dict[tuple[int, int], ExitReport] = field(default_factory=dict)
+    retired: dict[int, set[int]] = field(default_factory=dict)
+    failed_job: int | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiters: set[asyncio.Future[None]] = field(default_factory=set)
+
+    def scheduler(self) -> Tracked | None:
+        """The open row of the scheduler, if there is one."""
+        for tracked in self.rows.values():
+            if tracked.row.group == SCHEDULER:
+                return tracked
+        return None
+
+    def current(self) -> dict[str, int]:
+        """How many jobs each group has or will have."""
+        counts: dict[str, int] = {}
+        for tracked in self.rows.values():
+            row = tracked.row
+            counts[row.group] = counts.get(row.group, 0) + len(row.wanted)
+        return counts
+
+    def register(self, sequence: int, index: int) -> Tracked | None:
+        """The scheduler has this worker; None when no row of ours knows it."""
+        tracked = self.rows.get(sequence)
+        if tracked is None or tracked.row.group == SCHEDULER or index >= tracked.row.count:
+            return None
+        tracked.accepted = True
+        tracked.registered.add(index)
+        tracked.served.add(index)
+        return tracked
+
+    def close_row(self, row: BatchRow) -> None:
+        """Move a row out of the way, keeping no more of them than their logs are worth."""
+        self.rows.pop(row.sequence, None)
+        self.retired.pop(row.sequence, None)
+        self.closed[row.sequence] = row
+        while len(self.closed) > MAX_CLOSED:
+            del self.closed[next(iter(self.closed))]
+
+    def drop_reports(self, row: BatchRow) -> None:
+        """Forget exit reports that nobody will ask for any more."""
+        for index in range(row.count if self.exit_reports else 0):
+            self.exit_reports.pop((row.sequence, index), None)
+
+    def forget(self) -> None:
+        """Drop what only a living cluster needs."""
+        self.link = self.live = None
+        self.health.clear()
+        self.asked.clear()
+        self.retired.clear()
+        self.exit_reports.clear()
+
+    def changed(self) -> None:
+        """Let everybody who waits for a change of status look again."""
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self.waiters.clear()

@@ -1,0 +1,88 @@
+"""From a cluster and a journal row to the batch that a backend submits. Pure.
+
+Secrets (token, private key) travel in one file of the job's private directory and nowhere else:
+an environment can be read by other programs of the same user, a command line by everybody.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from penstock.control.facts import SCHEDULER
+from penstock.model.cluster import BatchRow, Cluster, GroupSpec
+from penstock.model.ids import BatchId
+from penstock.model.job import Batch, Role
+from penstock.model.wire import AGENT_FILE, CONFIG_FILE
+
+GIVE_UP = 86400.0
+"""Seconds that an agent goes on without the server (scheduler) or the scheduler (worker)."""
+
+_AGENT_KEYS = ("contact_host", "lifetime", "lifetime_stagger", "dashboard")
+"""Keys of a group's ``extras`` that are the agent's and not the backend's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """What all jobs of this gateway have in common.
+
+    ``servers``: URLs that a job can reach us at, tried in turn. ``ca``: PEM to trust for https
+    ones, None when the system's are enough.
+    """
+
+    gateway: str
+    servers: Sequence[str]
+    agent_source: bytes
+    ca: str | None = None
+
+    def batch(self, cluster: Cluster, row: BatchRow) -> Batch:
+        """The submission that a journal row stands for."""
+        spec = group_spec(cluster, row.group)
+        config = json.dumps(self.config(cluster, row, spec))
+        return Batch(
+            id=BatchId(self.gateway, cluster.name, row.sequence),
+            owner=row.owner,
+            role=Role.SCHEDULER if row.group == SCHEDULER else Role.WORKER,
+            count=row.count,
+            command=(spec.python, AGENT_FILE),
+            env=dict(spec.env),
+            files={AGENT_FILE: self.agent_source, CONFIG_FILE: config.encode()},
+            resources=spec.resources,
+            extras={k: v for k, v in spec.extras.items() if k not in _AGENT_KEYS},
+        )
+
+    def config(self, cluster: Cluster, row: BatchRow, spec: GroupSpec) -> Mapping[str, object]:
+        """The agent's configuration, see ``AGENT_CONFIG`` in ``penstock.model.wire``."""
+        common: dict[str, object] = {
+            "cluster": cluster.name,
+            "sequence": row.sequence,
+            "servers": list(self.servers),
+            "token": cluster.token,
+            "tls_cert": cluster.tls_cert,
+            "tls_key": cluster.tls_key,
+            "ca": self.ca,
+            "contact_host": spec.extras.get("contact_host"),
+            "give_up": GIVE_UP,
+        }
+        if row.group == SCHEDULER:
+            return {
+                "role": "scheduler",
+                "dashboard": spec.extras.get("dashboard", True),
+                **common,
+            }
+        return {
+            "role": "worker",
+            "scheduler_address": cluster.scheduler_address,
+            "nthreads": spec.nthreads,
+            "memory": spec.memory,
+            "nanny": spec.nanny,
+            "lifetime": spec.extras.get("lifetime"),
+            "lifetime_stagger": spec.extras.get("lifetime_stagger", 0),
+            **common,
+        }
+
+
+def group_spec(cluster: Cluster, group: str) -> GroupSpec:
+    """How the jobs of a group are made. Raises KeyError for a group that the cluster has not."""
+    return cluster.spec.scheduler if group == SCHEDULER else cluster.spec.workers[group]

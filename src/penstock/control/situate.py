@@ -1,0 +1,106 @@
+"""From a cluster's memory to the values that the pure rules look at, and when to look again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from penstock.control import timeouts
+from penstock.control.deaths import Health
+from penstock.control.entry import Entry
+from penstock.control.facts import SCHEDULER, Situation
+from penstock.control.launch import group_spec
+from penstock.control.quota import desired
+from penstock.control.site import Site
+from penstock.model.cluster import Status
+from penstock.model.job import Job
+
+RETIRE_LIMIT = 120.0
+"""Seconds that a scheduler has to let workers go before they are ended without it."""
+
+
+def facts(entry: Entry, watching_since: float) -> timeouts.Facts:
+    """What the limits of time look at."""
+    scheduler = entry.scheduler()
+    return timeouts.Facts(
+        watching_since=watching_since,
+        scheduler_ran=scheduler.ran.get(0) if scheduler else None,
+        lifetime_ends=entry.lifetime_ends,
+        idle_since=entry.idle_since,
+        no_client_since=entry.no_client_since,
+    )
+
+
+def situation(entry: Entry, sites: Mapping[str, Site], now: float) -> Situation:
+    """What the planner looks at."""
+    cluster = entry.cluster
+    places = {
+        group: group_spec(cluster, group).backend for group in (SCHEDULER, *cluster.spec.workers)
+    }
+    reported: dict[int, set[int]] = {}
+    for sequence, index in entry.exit_reports:
+        reported.setdefault(sequence, set()).add(index)
+    return Situation(
+        rows=entry.rows,
+        jobs={name: site.jobs_of(cluster.name) for name, site in sites.items()},
+        looks={name: site.look for name, site in sites.items()},
+        desired=wishes(entry),
+        places=places,
+        capabilities={name: site.backend.capabilities for name, site in sites.items()},
+        now=now,
+        holds={group: hold(entry, group, sites[place]) for group, place in places.items()},
+        reported=reported,
+        retired=entry.retired,
+        retiring=entry.asked.keys(),
+        linked=entry.link is not None,
+        heard_at=entry.heard_at,
+        stopping=cluster.status is Status.STOPPING,
+        forced=entry.link is None or now >= entry.grace_ends,
+    )
+
+
+def wishes(entry: Entry) -> dict[str, int]:
+    """How many jobs each group shall have; workers only once their scheduler is known."""
+    cluster = entry.cluster
+    if cluster.status is Status.RUNNING:
+        return {SCHEDULER: 1, **desired(cluster, entry.current(), entry.target)}
+    none = dict.fromkeys(cluster.spec.workers, 0)
+    return {SCHEDULER: 1 if cluster.status is Status.PENDING else 0, **none}
+
+
+def hold(entry: Entry, group: str, site: Site) -> float:
+    """Before when a group may not submit: for its own deaths, or its backend's troubles."""
+    return max(entry.health.get(group, Health()).not_before, site.hold_until)
+
+
+def workers_watched(entry: Entry) -> bool:
+    """Whether we would hear of a worker that reaches its scheduler."""
+    return entry.link is not None and entry.cluster.status is Status.RUNNING
+
+
+def next_time(entry: Entry, seen: timeouts.Facts, now: float) -> float:
+    """When time alone may change something; infinity when nothing can."""
+    cluster = entry.cluster
+    if cluster.status.final:
+        return math.inf
+    times = [asked.at + RETIRE_LIMIT for asked in entry.asked.values()]
+    if cluster.status.active:
+        times.append(timeouts.next_limit(cluster, seen))
+    elif entry.link is not None and entry.grace_ends > now:
+        times.append(entry.grace_ends)
+    if workers_watched(entry):
+        limit = cluster.spec.limits.worker_start_timeout
+        rows = entry.rows.values()
+        times.append(timeouts.next_silent(rows, timeout=limit, since=entry.linked_at))
+    return min(times, default=math.inf)
+
+
+def strays(entry: Entry, sites: Mapping[str, Site]) -> dict[str, list[Job]]:
+    """Living jobs under this cluster's name, by backend."""
+    found: dict[str, list[Job]] = {}
+    for name, site in sites.items():
+        for jobs in site.jobs_of(entry.cluster.name).values():
+            alive = [job for job in jobs.values() if job.alive]
+            if alive:
+                found.setdefault(name, []).extend(alive)
+    return found

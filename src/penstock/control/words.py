@@ -1,0 +1,69 @@
+"""What happened to jobs, in people's words, many equal things as one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from penstock.control.channel import ExitReport, printable
+from penstock.model.job import Exit, Job
+
+LAST_LINES = 20
+LAST_CHARACTERS = 2000
+
+_EXITS = {
+    Exit.CANCELLED: "was cancelled from outside",
+    Exit.TIME_LIMIT: "reached its time limit",
+    Exit.PREEMPTED: "was preempted",
+    Exit.LOST: "was lost with its node",
+}
+
+
+def how(job: Job | None, report: ExitReport | None, backend: str) -> str:
+    """How a job ended: ``exited 137: out of memory``, ``was preempted``, …"""
+    code = report.code if report and report.code is not None else job.exit_code if job else None
+    exit = job.exit if job else None
+    reason = (report.reason if report else "") or (job.reason if job else "")
+    reason = printable(reason).strip().rstrip(".")
+    if exit in _EXITS:
+        phrase = _EXITS[exit]
+    elif code is not None:
+        phrase = f"exited {code}"
+    elif report is not None or exit is not None:
+        phrase = "exited"
+    else:
+        phrase = f"is not in {backend} any more"
+    if not reason:
+        return phrase
+    return reason if report and report.code is None and not exit else f"{phrase}: {reason}"
+
+
+def merge(named: Iterable[tuple[str, str]], *, noun: str = "worker") -> list[str]:
+    """(name, how) pairs as sentences, equal ones as one: ``12 workers exited 1 (w3-0, …)``."""
+    groups: dict[str, list[str]] = {}
+    for name, phrase in named:
+        groups.setdefault(phrase, []).append(name)
+    lines = []
+    for phrase, names in groups.items():
+        if len(names) == 1:
+            lines.append(f"{noun} {names[0]} {phrase}")
+        else:
+            some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+            lines.append(f"{len(names)} {noun}s {phrase} ({some})")
+    return lines
+
+
+def last_lines(output: str) -> str:
+    """The end of a job's output, as much as an error can carry."""
+    lines = printable(output, newlines=True).strip().splitlines()[-LAST_LINES:]
+    return "\n".join(lines)[-LAST_CHARACTERS:]
+
+
+def output(said: str) -> str:
+    """What follows a reason: the job's last words, or that there were none."""
+    tail = last_lines(said)
+    return f" Its last output:\n{tail}" if tail else " It left no output."
+
+
+def scheduler_ended(phrase: str, said: str) -> str:
+    """Why a cluster failed whose scheduler's job is over."""
+    return f"The scheduler {phrase}.{output(said)}"
