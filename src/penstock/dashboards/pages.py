@@ -22,8 +22,8 @@ _STYLE = (
 )
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
-LOGIN = "~login"
-"""Last part of the path that the login form is sent to."""
+LOGIN = "login"
+"""What stands in a token's place in the path that the login form is sent to."""
 
 
 def login_form(name: str, page: str, error: str = "", *, status: int = 401) -> web.Response:
@@ -35,7 +35,7 @@ def login_form(name: str, page: str, error: str = "", *, status: int = 401) -> w
     body = (
         f"<h1>Dask dashboard</h1><p>Log in to see the dashboard of cluster "
         f"<code>{html.escape(name)}</code>, or open a new link from your notebook.</p>{shown}"
-        f'<form method="post" action="/clusters/{html.escape(name)}/{LOGIN}">'
+        f'<form method="post" action="/clusters/{html.escape(name)}/~{LOGIN}">'
         f'<input type="hidden" name="page" value="{html.escape(page)}">'
         '<label>User <input name="user" autocomplete="username" required autofocus></label>'
         '<label>Password <input name="password" type="password" '

@@ -105,7 +105,7 @@ class Dashboards:
         asked = paths.parse(request.raw_path)
         if asked is None:
             return pages.not_found()
-        if request.method == "POST" and asked.page == f"/{pages.LOGIN}":
+        if request.method == "POST" and asked.token == pages.LOGIN:
             return await self._login(request, asked.name)
         if request.method not in ("GET", "HEAD"):
             return pages.wrong_method()

@@ -43,6 +43,7 @@ class Sockets:
             return target.failed(502, "The cluster's scheduler did not answer properly.")
         viewer = web.WebSocketResponse(
             protocols=(scheduler.protocol,) if scheduler.protocol else (),
+            autoclose=False,
             heartbeat=self._bounds.heartbeat,
             max_msg_size=self._bounds.message,
             compress=False,
@@ -52,7 +53,7 @@ class Sockets:
             self._open.add(viewer)
             await self._couple(viewer, scheduler)
         finally:
-            await scheduler.close()
+            await scheduler.close(code=WSCloseCode.GOING_AWAY)
         return viewer
 
     async def aclose(self) -> None:
@@ -72,6 +73,7 @@ class Sockets:
                 target.url,
                 protocols=protocols[:MAX_PROTOCOLS],
                 origin=target.base,
+                autoclose=False,
                 headers={"User-Agent": "Penstock"},
                 heartbeat=self._bounds.heartbeat,
                 max_msg_size=self._bounds.message,
@@ -82,36 +84,41 @@ class Sockets:
     async def _couple(
         self, viewer: web.WebSocketResponse, scheduler: aiohttp.ClientWebSocketResponse[bool]
     ) -> None:
-        ways = {
+        """Copy both ways until one side ends, then end the other with the same code."""
+        ways = (
             asyncio.create_task(self._pump(viewer, scheduler)),
             asyncio.create_task(self._pump(scheduler, viewer)),
-        }
+        )
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # Both must be at rest before a close: one that is in the middle of it would cut it off.
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
+        first = ended.pop()
+        code, reason = first.result()
+        # The other side first: a viewer's closed connection may end this very task.
+        sides = (scheduler, viewer) if first is ways[0] else (viewer, scheduler)
+        for side in sides:
+            await side.close(code=code, message=reason)
 
-    async def _pump(self, source: Side, sink: Side) -> None:
-        """Copy messages until one side ends, then end the other with the same code."""
+    async def _pump(self, source: Side, sink: Side) -> tuple[int, bytes]:
+        """Copy messages until a side ends; returns the code and reason to end the other with."""
         stall = self._bounds.stall
-        while True:
-            message = await source.receive()
-            try:
+        try:
+            while True:
+                message = await source.receive()
                 if message.type is WSMsgType.TEXT:
                     await asyncio.wait_for(sink.send_str(message.data), stall)
                 elif message.type is WSMsgType.BINARY:
                     await asyncio.wait_for(sink.send_bytes(message.data), stall)
+                elif message.type is WSMsgType.CLOSE:
+                    return passable(message.data), (message.extra or "").encode()[:120]
                 else:
-                    reason = str(message.extra or "") if message.type is WSMsgType.CLOSE else ""
-                    await sink.close(
-                        code=passable(source.close_code), message=reason.encode()[:120]
-                    )
-                    return
-            except (ConnectionError, asyncio.TimeoutError):
-                await source.close(code=WSCloseCode.GOING_AWAY)
-                return
+                    return passable(source.close_code), b""
+        except (ConnectionError, asyncio.TimeoutError):
+            return WSCloseCode.GOING_AWAY, b""
 
 
 def passable(code: int | None) -> int:
