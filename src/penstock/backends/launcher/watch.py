@@ -92,11 +92,12 @@ def children() -> list[int]:
 
 def belongs(pid: int, leader: int, index: int) -> bool:
     """Whether an orphan came from this job: by its session, or by its environment."""
+    ours = {b"PENSTOCK_TAG=" + os.environb[b"PENSTOCK_TAG"], b"PENSTOCK_INDEX=%d" % index}
     try:
         if int(stat_fields(pid)[3]) == leader:
             return True
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return b"PENSTOCK_INDEX=%d" % index in file.read().split(b"\0")
+            return ours <= set(file.read().split(b"\0"))
     except (OSError, ValueError):
         return False
 

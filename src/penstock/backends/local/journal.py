@@ -55,10 +55,10 @@ class Record:
 
     @property
     def last(self) -> float | None:
-        """When the last job ended (seconds since the epoch); None while any is not on record."""
-        if self.started.keys() - self.ended.keys():
+        """When the last job ended (seconds since the epoch); None until all ends are on record."""
+        if len(self.ended) < self.count:
             return None
-        return max((ended.at for ended in self.ended.values()), default=0.0)
+        return max(ended.at for ended in self.ended.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ class Kept:
     version: tuple[int, int] = (0, 0)
     record: Record | None = None
     cancelled: set[int] = field(default_factory=set)
+    over: bool = False
 
 
 class Tree:
@@ -116,6 +117,8 @@ class Tree:
     def _read(self, batch: BatchId) -> Kept | None:
         path = self.root / batch.tag
         one = self._kept.get(batch)
+        if one is not None and one.over:
+            return one  # nothing writes there any more, and there may be thousands of these
         try:
             status = (path / "journal").stat()
         except FileNotFoundError:
@@ -126,6 +129,7 @@ class Tree:
         if one.version != version:
             one.record = parse((path / "journal").read_bytes())
             one.version = version
+            one.over = one.record is not None and one.record.last is not None
         return one
 
     def note_cancelled(self, batch: BatchId, indices: Iterable[int]) -> None:
