@@ -1,0 +1,170 @@
+"""A cluster in the making: a profile's groups and limits, which options then change. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from penstock.environment import job_environment
+from penstock.model.cluster import ClusterSpec, GroupSpec
+from penstock.model.errors import Invalid
+from penstock.model.job import Resources
+from penstock.settings.fields import GIB, OptionField
+from penstock.settings.problems import shorten
+from penstock.settings.profiles import GroupSettings, ProfileSettings, WorkerSettings
+from penstock.settings.site_options import Target, parse_target
+from penstock.settings.units import parse_duration, parse_size
+
+
+@dataclass(slots=True)
+class _Group:
+    """The jobs of one group before they are fixed."""
+
+    backend: str
+    python: str
+    venv: str
+    cores: float
+    memory: int
+    gpus: int
+    threads: int | None
+    nanny: bool
+    env: dict[str, str] = field(default_factory=dict)
+    extras: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: GroupSettings) -> _Group:
+        worker = settings if isinstance(settings, WorkerSettings) else None
+        return cls(
+            backend=settings.backend,
+            python=settings.interpreter,
+            venv=str(settings.venv or ""),
+            cores=settings.cores,
+            memory=settings.memory,
+            gpus=settings.gpus,
+            threads=worker.threads if worker else 1,
+            nanny=worker.nanny if worker else False,
+            env=dict(settings.env),
+            extras=dict(settings.extras),
+        )
+
+
+class Blueprint:
+    """A profile, open to changes by options until it is built."""
+
+    def __init__(self, profile: ProfileSettings) -> None:
+        self._profile = profile
+        self._scheduler = _Group.of(profile.scheduler)
+        self._workers = {name: _Group.of(group) for name, group in profile.workers.items()}
+        self._limits = profile.limits.limits()
+        self._env: dict[str, str] = {}
+
+    def apply(self, fields: Mapping[str, OptionField], shown: Mapping[str, Any]) -> list[str]:
+        """Let parsed options do what they do; returns what is wrong with them."""
+        problems: list[str] = []
+        for name, value in shown.items():
+            try:
+                self._apply(name, fields[name].apply(value))
+            except Invalid as error:
+                problems.append(str(error))
+        return problems
+
+    def build(self, profile: str, account: str, home: str) -> tuple[ClusterSpec, tuple[str, ...]]:
+        """(spec, names of the user's variables that were dropped) for jobs of a Unix user."""
+        scheduler, dropped = self._fix(self._scheduler, account, home)
+        workers = {
+            name: self._fix(group, account, home)[0] for name, group in self._workers.items()
+        }
+        return ClusterSpec(profile, scheduler, workers, self._limits), dropped
+
+    def _apply(self, name: str, value: Any) -> None:
+        default = next(iter(self._workers.values()), None)
+        if name == "env":
+            self._env = value
+        elif name == "venv":
+            for group in (self._scheduler, *self._workers.values()) if value else ():
+                group.venv, group.python = value, f"{value}/bin/python"
+        elif name == "worker_cores" and default is not None:
+            default.cores = float(value)
+        elif name == "worker_memory" and default is not None:
+            default.memory = value
+        else:
+            written = self._profile.options[name].target or f"workers.extras.{name}"
+            self._aim(name, parse_target(written), value)
+
+    def _aim(self, name: str, target: Target, value: Any) -> None:
+        if target.limit:
+            self._limit(name, target.limit, value)
+            return
+        for group in self._places(target):
+            if target.variable:
+                group.env[target.variable] = _as_text(name, value)
+            elif target.extra:
+                group.extras[target.extra] = value
+            else:
+                setattr(group, target.field, _quantity(name, target.field, value))
+
+    def _places(self, target: Target) -> Iterator[_Group]:
+        if target.variable or target.place == "scheduler":
+            yield self._scheduler
+        if target.variable or target.place == "workers":
+            yield from self._workers.values()
+        if target.group:
+            yield self._workers[target.group]
+
+    def _limit(self, name: str, limit: str, value: Any) -> None:
+        attribute = "max_workers" if limit == "cluster_max_workers" else limit
+        bound = getattr(self._limits, attribute)
+        try:
+            wanted = int(value) if attribute == "max_workers" else parse_duration(value)
+        except (TypeError, ValueError) as error:
+            raise Invalid(f"{name} cannot set {limit}: {error}, not {shorten(value)}") from None
+        if wanted < 0 or (wanted == 0 and attribute != "max_workers"):
+            raise Invalid(f"{name} must be greater than 0, not {shorten(value)}")
+        if bound is not None and wanted > bound:
+            raise Invalid(f"{name} must be at most {bound:g}, not {shorten(value)}")
+        changes: dict[str, Any] = {attribute: wanted}
+        self._limits = replace(self._limits, **changes)
+
+    def _fix(self, group: _Group, account: str, home: str) -> tuple[GroupSpec, tuple[str, ...]]:
+        made = job_environment(
+            self._profile.environment.rules(),
+            group.env,
+            self._env,
+            name=account,
+            home=home,
+            python=group.python,
+            venv=group.venv,
+        )
+        spec = GroupSpec(
+            backend=group.backend,
+            python=group.python,
+            env=made.env,
+            resources=Resources(group.cores, group.memory, group.gpus),
+            nthreads=group.threads or max(1, int(group.cores)),
+            memory=group.memory,
+            nanny=group.nanny,
+            extras=group.extras,
+        )
+        return spec, made.dropped
+
+
+def _as_text(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    raise Invalid(f"{name} sets a variable and must be text or a number, not {shorten(value)}")
+
+
+def _quantity(name: str, what: str, value: Any) -> float:
+    """Cores, threads, GPUs or memory (numbers: GiB) that an option sets."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    try:
+        if what == "memory":
+            return parse_size(round(value * GIB) if number else value)
+        if not number or value < 0 or (value == 0 and what != "gpus"):
+            raise ValueError("must be a number greater than 0")
+        return float(value) if what == "cores" else int(value)
+    except (ValueError, OverflowError) as error:
+        raise Invalid(f"{name} cannot set {what}: {error}, not {shorten(value)}") from None

@@ -1,0 +1,115 @@
+"""Mistakes that show only when sections are looked at together, or at the files they name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from penstock.model.errors import Invalid, SettingsError
+from penstock.settings.auth import BasicAuth, read_secret
+from penstock.settings.fields import BUILT_IN_NAMES, site_field
+from penstock.settings.problems import KeyPath, Problem, suggest
+from penstock.settings.profiles import ProfileSettings
+from penstock.settings.root import Settings
+from penstock.settings.site_options import parse_target
+
+
+def check(
+    settings: Settings, raw: Mapping[str, Any], broken: Collection[KeyPath] = ()
+) -> list[Problem]:
+    """Every mistake between sections.
+
+    ``raw`` is what was written, ``broken`` where something was rejected already: names that stand
+    there are not reported as unknown, nor defaults in place of something rejected.
+    """
+    problems = [*_listeners(settings, raw, broken), *_files(settings)]
+    known = _names(raw, "backends") | settings.backends.keys()
+    for name, profile in settings.profiles.items():
+        path = ("profiles", name)
+        for place, group in _groups(profile):
+            if group not in known:
+                text = f"there is no backend {group!r}{suggest(group, sorted(known))}"
+                problems.append(_problem((*path, *place, "backend"), text))
+        problems += _options(path, profile)
+    return problems
+
+
+def _listeners(
+    settings: Settings, raw: Mapping[str, Any], broken: Collection[KeyPath]
+) -> Iterator[Problem]:
+    known = _names(raw, "profiles") | settings.profiles.keys()
+    seen: set[tuple[str, int]] = set()
+    for index, listener in enumerate(settings.listen):
+        profile = listener.default_profile
+        if profile is not None and profile not in known:
+            text = f"there is no profile {profile!r}{suggest(profile, sorted(known))}"
+            yield _problem(("listen", index, "default_profile"), text)
+        for key, endpoint in (
+            ("address", listener.endpoint),
+            ("scheduler_address", listener.scheduler_endpoint),
+        ):
+            path = ("listen", index, key)
+            if endpoint is None or endpoint[1] == 0 or {path, path[:2], path[:1]} & set(broken):
+                continue
+            if endpoint in seen:
+                yield _problem(path, "the same address stands there twice")
+            seen.add(endpoint)
+
+
+def _files(settings: Settings) -> Iterator[Problem]:
+    for index, listener in enumerate(settings.listen):
+        yield from _readable(("listen", index, "tls_cert"), listener.tls_cert)
+        yield from _readable(("listen", index, "tls_key"), listener.tls_key)
+    yield from _readable(("server", "ca_file"), settings.server.ca_file)
+    if isinstance(settings.auth, BasicAuth):
+        yield from _readable(("auth", "users_file"), settings.auth.users_file)
+        if settings.auth.password_file is not None:
+            try:
+                read_secret(settings.auth.password_file)
+            except SettingsError as error:
+                yield _problem(("auth", "password_file"), str(error))
+
+
+def _readable(path: KeyPath, file: Path | None) -> Iterator[Problem]:
+    if file is None:
+        return
+    try:
+        os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        yield _problem(path, f"{file} cannot be read: {error.strerror}")
+
+
+def _groups(profile: ProfileSettings) -> Iterator[tuple[KeyPath, str]]:
+    yield ("scheduler",), profile.scheduler.backend
+    for name, group in profile.workers.items():
+        yield ("workers", name), group.backend
+
+
+def _options(path: KeyPath, profile: ProfileSettings) -> Iterator[Problem]:
+    for name, option in profile.options.items():
+        place = (*path, "options", name)
+        if not name.isidentifier():
+            yield _problem(place, "an option's name must be a Python identifier")
+            continue
+        if name in BUILT_IN_NAMES:
+            yield _problem(place, "is a built-in option; choose another name")
+            continue
+        target = parse_target(option.target) if option.target else None
+        if target is not None and target.group and target.group not in profile.workers:
+            text = f"there is no worker group {target.group!r}"
+            yield _problem((*place, "target"), text + suggest(target.group, list(profile.workers)))
+        try:
+            site_field(name, option).parse(site_field(name, option).default)
+        except Invalid as error:
+            yield _problem((*place, "default"), str(error))
+
+
+def _names(raw: Mapping[str, Any], section: str) -> set[str]:
+    found = raw.get(section)
+    return set(found) if isinstance(found, dict) else set()
+
+
+def _problem(path: KeyPath, text: str) -> Problem:
+    return Problem(path, text, path)

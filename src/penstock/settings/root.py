@@ -1,0 +1,61 @@
+"""The whole configuration."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from penstock.settings.auth import AuthSettings, SingleAuth, UsersSettings, this_user
+from penstock.settings.backends import BackendSettings, LocalBackendSettings
+from penstock.settings.base import Name, Section
+from penstock.settings.profiles import ProfileSettings
+from penstock.settings.server import (
+    DashboardSettings,
+    DoorSettings,
+    ListenSettings,
+    ServerSettings,
+)
+
+
+def _addresses(value: Any) -> Any:
+    """Plain addresses as in ``PENSTOCK_LISTEN=127.0.0.1:8000,:9000`` are listeners too."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple)):
+        return items
+    return [{"address": item.strip()} if isinstance(item, str) else item for item in items]
+
+
+class Settings(Section):
+    """Everything that is configured. Every section has defaults, for one user on one machine."""
+
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    listen: Annotated[tuple[ListenSettings, ...], BeforeValidator(_addresses)] = Field(
+        default_factory=lambda: (ListenSettings(),), min_length=1
+    )
+    door: DoorSettings = Field(default_factory=DoorSettings)
+    auth: AuthSettings = Field(default_factory=SingleAuth)
+    users: UsersSettings = Field(default_factory=UsersSettings)
+    dashboards: DashboardSettings = Field(default_factory=DashboardSettings)
+    profiles: dict[Name, ProfileSettings] = Field(
+        default_factory=lambda: {"default": ProfileSettings()}, min_length=1
+    )
+    backends: dict[Name, BackendSettings] = Field(
+        default_factory=lambda: {"local": LocalBackendSettings(type="local")}, min_length=1
+    )
+
+    def unix_user(self, name: str) -> str:
+        """As which Unix user the jobs of an authenticated user run."""
+        run_as = self.users.run_as or ("{user}" if os.geteuid() == 0 else this_user())
+        return self.auth.unix_name(name) if run_as == "{user}" else run_as
+
+    @property
+    def agent_urls(self) -> tuple[str, ...]:
+        """Where jobs reach this server, in the order to try."""
+        return tuple(url.rstrip("/") for url in self.server.agent_url) or (self.listen[0].url,)
+
+    @property
+    def database_url(self) -> str:
+        """The database, as ``Store.open`` takes it."""
+        return f"sqlite:///{self.server.state_dir}/penstock.db"
