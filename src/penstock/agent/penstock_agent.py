@@ -571,6 +571,18 @@ def child_main(parent: int, reason_fd: int) -> NoReturn:
         traceback.print_exc()
         reason = describe(error)
     write_all(reason_fd, reason.encode("utf-8", "replace")[:4096])
+    exit_now(code)
+
+
+def exit_now(code: int) -> NoReturn:
+    """End this process for certain: clean up, but let no thread of the user's hold us back."""
+    import atexit
+
+    last = threading.Timer(CLOSE_TIME, os._exit, (code,))
+    last.daemon = True
+    last.start()
+    with contextlib.suppress(Exception):
+        atexit._run_exitfuncs()  # else multiprocessing complains about what it still holds
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -1233,7 +1245,7 @@ def worker_options(config: Message) -> Message:
         "memory_limit": config["memory"],
         "security": security(config),
         "local_directory": here(),
-        "death_timeout": NANNY_START if config["nanny"] else WORKER_START,
+        "death_timeout": min(NANNY_START if config["nanny"] else WORKER_START, config["give_up"]),
         "host": config["contact_host"],
     }  # type: Message
     if config["lifetime"]:
