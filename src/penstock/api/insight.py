@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 
 from aiohttp import web
 
@@ -77,7 +78,7 @@ async def live(request: web.Request) -> web.Response:
             "reason": cluster.reason,
             "profile": cluster.spec.profile,
             "scaling": scaling,
-            "report": None if report is None else report.as_dict(),
+            "report": None if report is None else asdict(report),
         }
     )
 

@@ -16,6 +16,7 @@ from penstock.server.embedded import choose_address, dask_config_file, write_das
 from penstock.server.run import serve as run_server
 from penstock.server.state import State
 from penstock.settings import Settings, embedded
+from penstock.settings.auth import this_user
 from penstock.telemetry.logs import configure
 
 
@@ -86,7 +87,7 @@ async def _serve(plan: Plan, external_door: bool) -> None:
         if plan.dask_config is None:
             click.echo(f"Penstock serves at {urls}")
             return
-        user = plan.settings.auth.user
+        user = this_user()
         write_dask_config(
             plan.dask_config,
             address=plan.settings.listen[0].url,

@@ -42,7 +42,7 @@ class LocalBackend:
     one that users can pass through. ``allow_root``: jobs may run as root (the server of a machine
     that has no other user). ``visibility``: seconds after which a submission cannot start any
     more. ``grace``: seconds between asking a job to end and ending it. ``recent``: seconds for
-    which an ended job stays in snapshots.
+    which an ended job stays in snapshots. ``period``: seconds between two looks when all is quiet.
     """
 
     def __init__(
@@ -55,9 +55,10 @@ class LocalBackend:
         visibility: float = 30.0,
         grace: float = 10.0,
         recent: float = 900.0,
+        period: float = 5.0,
     ) -> None:
         self.name = name
-        self.capabilities = Capabilities(max_batch=MAX_BATCH, visibility=visibility, period=5.0)
+        self.capabilities = Capabilities(max_batch=MAX_BATCH, visibility=visibility, period=period)
         self._gateway = gateway
         self._allow_root = allow_root
         self._grace = grace
