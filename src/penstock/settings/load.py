@@ -88,17 +88,17 @@ def validate(raw: Mapping[str, Any]) -> tuple[Settings | None, list[Problem]]:
             settings = Settings.model_validate(rest)
         except ValidationError as error:
             found = explain(error)
-            left_out = [problem.path for problem in problems]
-            problems += [p for p in found if not (p.lack and _within(p.path, left_out))]
+            known = {p.path for p in (*problems, *(p for p in found if not p.lack))}
+            problems += [p for p in found if not (p.lack and _left_out(p.path, known))]
             _leave_out(rest, [problem.prune for problem in found])
         else:
             return settings, problems + check(settings, raw, [p.path for p in problems])
     return None, problems
 
 
-def _within(path: KeyPath, left_out: list[KeyPath]) -> bool:
-    """True when something at this path, or below, was left out."""
-    return any(other[: len(path)] == path for other in left_out)
+def _left_out(path: KeyPath, known: set[KeyPath]) -> bool:
+    """True when what is lacking here is lacking because it, or something in it, was rejected."""
+    return any(other[: len(path)] == path for other in known)
 
 
 def _value(text: str) -> Any:
@@ -112,23 +112,39 @@ def _value(text: str) -> Any:
 
 def _leave_out(raw: dict[str, Any], paths: list[KeyPath]) -> None:
     for path in paths:
-        place: Any = raw
-        try:
-            for step in path[:-1]:
-                place = place[step]
-            if path and isinstance(path[-1], int):
-                place[path[-1]] = {}  # so that the others keep their places
-            elif path:
-                del place[path[-1]]
-            else:
-                raw.clear()
-        except (KeyError, IndexError, TypeError):
-            continue
+        # What stands nowhere (a lacking key, an address within plain text) takes its parent along.
+        for end in range(len(path), 0, -1):
+            if _remove(raw, path[:end]):
+                break
+        else:
+            raw.clear()
+
+
+def _remove(raw: dict[str, Any], path: KeyPath) -> bool:
+    place: Any = raw
+    for step in path[:-1]:
+        place = place[step] if _has(place, step) else None
+    if not _has(place, path[-1]):
+        return False
+    if isinstance(place, dict):
+        del place[path[-1]]
+        return True
+    if not isinstance(place[path[-1]], dict):
+        return False  # one value of an array: the array goes
+    place[path[-1]] = {}  # one table of an array: the others keep their places
+    return True
+
+
+def _has(place: Any, step: str | int) -> bool:
+    if isinstance(place, dict):
+        return step in place
+    return isinstance(place, list) and isinstance(step, int) and step < len(place)
 
 
 def _line(problem: Problem, sources: Mapping[KeyPath, str]) -> str:
-    for end in range(len(problem.path), 0, -1):
-        variable = sources.get(problem.path[:end])
-        if variable:
-            return f"{show_path(problem.path)} (from {variable}): {problem.text}"
-    return f"{show_path(problem.path)}: {problem.text}"
+    path = problem.path
+    for keys, variable in sources.items():
+        shared = min(len(keys), len(path))
+        if keys[:shared] == path[:shared]:
+            return f"{show_path(path)} (from {variable}): {problem.text}"
+    return f"{show_path(path)}: {problem.text}"

@@ -6,7 +6,7 @@ import math
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PlainSerializer
 
 _SECONDS = {
     "": 1.0, "s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 0.001,
@@ -78,6 +78,14 @@ def show_size(size: int) -> str:
     return str(size)
 
 
+def show_duration(seconds: float) -> str:
+    """A duration as text that ``parse_duration`` reads back, in the largest unit without a rest."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds and seconds % length == 0:
+            return f"{int(seconds // length)} {unit}"
+    return f"{seconds:g} s" if float(f"{seconds:g}") == seconds else f"{seconds!r} s"
+
+
 def _positive(value: object) -> float:
     seconds = parse_duration(value)
     if seconds == 0.0:
@@ -85,5 +93,7 @@ def _positive(value: object) -> float:
     return seconds
 
 
-Duration = Annotated[float, BeforeValidator(_positive)]
-Size = Annotated[int, BeforeValidator(parse_size)]
+Duration = Annotated[
+    float, BeforeValidator(_positive), PlainSerializer(show_duration, when_used="json")
+]
+Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(show_size, when_used="json")]
