@@ -72,5 +72,9 @@ def until(condition: Callable[[], T], what: str, deadline: float = DEADLINE) -> 
 
 
 def complaints(browser: webdriver.Chrome) -> list[str]:
-    """What the console of the browser has shown as errors since the last call."""
-    return [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+    """What the console of the browser has shown as errors since the last call.
+
+    Without the icon that browsers look for at the root of every site.
+    """
+    lines = [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+    return [line for line in lines if "/favicon.ico " not in line]

@@ -21,12 +21,16 @@ class DaskCluster:
         self.dashboard = self._line()
         self.worker = self._line()
 
-    def work(self, tasks: int) -> None:
-        """Compute this many tasks of 10 ms; returns when they are done."""
+    @contextlib.contextmanager
+    def working(self, tasks: int) -> Iterator[None]:
+        """Compute this many tasks of 50 ms while the block runs; all are done when it ends."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{tasks}\n")
         self._process.stdin.flush()
-        assert self._line() == "done"
+        try:
+            yield
+        finally:
+            assert self._line() == "done"
 
     def _line(self) -> str:
         assert self._process.stdout is not None
@@ -69,7 +73,7 @@ def main() -> None:
         print(f"http://127.0.0.1:{cluster.scheduler.services['dashboard'].port}", flush=True)
         print(next(iter(cluster.scheduler.workers)), flush=True)
         for line in sys.stdin:
-            futures = client.map(lambda x: time.sleep(0.01), range(int(line)), pure=False)
+            futures = client.map(lambda x: time.sleep(0.05), range(int(line)), pure=False)
             client.gather(futures)
             print("done", flush=True)
 

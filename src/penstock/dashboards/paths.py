@@ -20,8 +20,16 @@ MAX_PATH = 8000
 
 FIRST_PAGE = "/status"
 
+PAD = "-"
+"""A path segment without a meaning, after the capability in the address of every page.
+
+Dask's ``/info`` pages name their style sheets by one ``..`` too many (``rel_path_statics`` in
+distributed's ``http/scheduler/info.py``): harmless at the root of a host, and here with this.
+"""
+
 _ASKED = re.compile(
-    re.escape(PREFIX) + r"(?P<name>[0-9a-f]{32})(?:/~(?P<token>[^/]*))?(?P<page>/.*)?"
+    re.escape(PREFIX)
+    + r"(?P<name>[0-9a-f]{32})(?:/~(?P<token>[^/]*)(?P<pad>/-(?=/))?)?(?P<page>/.*)?"
 )
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/|^\[\]-]|%[0-9A-Fa-f]{2})*")
 _QUERY = re.compile(r"[!-~]*")  # visible ASCII; '#' never arrives here
@@ -33,22 +41,24 @@ _TOKEN = re.compile(r"(/clusters/[0-9a-f]{32}/~)[^/?#\s\"]+")
 class Asked:
     """What a request's path names: a cluster, perhaps a token, and one of the cluster's pages.
 
-    ``page`` is the path on the scheduler's server, with its query. ``token`` is None without "~".
+    ``page`` is the path on the scheduler's server, with its query. ``token`` is None without "~";
+    ``padded``: ``PAD`` follows it.
     """
 
     name: str
     token: str | None
     page: str
+    padded: bool = False
 
     @property
     def prefix(self) -> str:
         """What stands before the page in the browser's path."""
-        return cluster_prefix(self.name, self.token)
+        token = f"/~{self.token}" if self.token is not None else ""
+        return f"{PREFIX}{self.name}{token}{f'/{PAD}' if self.padded else ''}"
 
-
-def cluster_prefix(name: str, token: str | None) -> str:
-    """The path below which a cluster's pages stand, without a slash at the end."""
-    return f"{PREFIX}{name}" if token is None else f"{PREFIX}{name}/~{token}"
+    def under(self, capability: str) -> str:
+        """The browser's path of the same page under a capability."""
+        return Asked(self.name, capability, self.page, padded=True).prefix + self.page
 
 
 def parse(raw_path: str) -> Asked | None:
@@ -57,7 +67,8 @@ def parse(raw_path: str) -> Asked | None:
     if match is None:
         return None
     page = match["page"] or FIRST_PAGE
-    return Asked(match["name"], match["token"], page) if valid_page(page) else None
+    padded = match["pad"] is not None
+    return Asked(match["name"], match["token"], page, padded) if valid_page(page) else None
 
 
 def valid_page(page: str) -> bool:

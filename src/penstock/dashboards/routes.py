@@ -161,7 +161,7 @@ class Dashboards:
         response = web.Response(
             status=303,
             headers={
-                "Location": paths.cluster_prefix(asked.name, capability) + asked.page,
+                "Location": asked.under(capability),
                 "Cache-Control": "no-store",
                 "Referrer-Policy": "no-referrer",
                 # Cuts the tie to whichever page opened the link, also through a redirect.

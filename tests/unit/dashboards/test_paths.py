@@ -20,6 +20,9 @@ BASE = "http://10.0.0.5:8787"
         (f"/clusters/{NAME}/status", Asked(NAME, None, "/status")),
         (f"/clusters/{NAME}/~a.b/status?x=1", Asked(NAME, "a.b", "/status?x=1")),
         (f"/clusters/{NAME}/~a.b", Asked(NAME, "a.b", "/status")),
+        (f"/clusters/{NAME}/~a.b/-/info/x", Asked(NAME, "a.b", "/info/x", padded=True)),
+        (f"/clusters/{NAME}/~a.b/-", Asked(NAME, "a.b", "/-")),
+        (f"/clusters/{NAME}/-/x", Asked(NAME, None, "/-/x")),
         (f"/clusters/{NAME}/x/~y", Asked(NAME, None, "/x/~y")),
         (f"/clusters/{NAME}/status?next=/../%2e", Asked(NAME, None, "/status?next=/../%2e")),
     ],
@@ -27,6 +30,12 @@ BASE = "http://10.0.0.5:8787"
 def test_paths_are_taken_apart(path: str, asked: Asked) -> None:
     assert parse(path) == asked
     assert asked.prefix == path[: len(asked.prefix)]
+
+
+def test_a_page_under_a_capability_is_the_same_page() -> None:
+    asked = Asked(NAME, None, "/info/x?y")
+    assert asked.under("c.d") == f"/clusters/{NAME}/~c.d/-/info/x?y"
+    assert parse(asked.under("c.d")) == Asked(NAME, "c.d", "/info/x?y", padded=True)
 
 
 @pytest.mark.parametrize(
