@@ -45,7 +45,7 @@ def start_gateway(state: Path) -> subprocess.Popen[bytes]:
     command = [str(PENSTOCK), "serve", "--state", str(state)]
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [*command, "--dask-config", str(config_file(state)), "--listen", "127.0.0.1:0"],
+            [*command, "--dask-config", str(config_file(state))],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
