@@ -21,7 +21,7 @@ BUFFER_SIZE = 64 * 1024
 _PIPE_SIZE = 1 << 20
 _POOL = 24
 """Pipes at most. Linux lets one user have 64 MiB of pipe buffers (fs.pipe-user-pages-soft)."""
-_ROUNDS = 4
+_ROUNDS = 8
 """Moves of one direction before others get their turn."""
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
