@@ -32,7 +32,8 @@ def check(
             if group not in known:
                 text = f"there is no backend {group!r}{suggest(group, sorted(known))}"
                 problems.append(_problem((*path, *place, "backend"), text))
-        problems += _options(path, profile)
+        groups = _names(raw, "profiles", name, "workers") | profile.workers.keys()
+        problems += _options(path, profile, groups)
     return problems
 
 
@@ -87,7 +88,7 @@ def _groups(profile: ProfileSettings) -> Iterator[tuple[KeyPath, str]]:
         yield ("workers", name), group.backend
 
 
-def _options(path: KeyPath, profile: ProfileSettings) -> Iterator[Problem]:
+def _options(path: KeyPath, profile: ProfileSettings, groups: Collection[str]) -> Iterator[Problem]:
     for name, option in profile.options.items():
         place = (*path, "options", name)
         if not name.isidentifier():
@@ -97,17 +98,20 @@ def _options(path: KeyPath, profile: ProfileSettings) -> Iterator[Problem]:
             yield _problem(place, "is a built-in option; choose another name")
             continue
         target = parse_target(option.target) if option.target else None
-        if target is not None and target.group and target.group not in profile.workers:
+        if target is not None and target.group and target.group not in groups:
             text = f"there is no worker group {target.group!r}"
-            yield _problem((*place, "target"), text + suggest(target.group, list(profile.workers)))
+            yield _problem((*place, "target"), text + suggest(target.group, sorted(groups)))
         try:
             site_field(name, option).parse(site_field(name, option).default)
         except Invalid as error:
             yield _problem((*place, "default"), str(error))
 
 
-def _names(raw: Mapping[str, Any], section: str) -> set[str]:
-    found = raw.get(section)
+def _names(raw: Mapping[str, Any], *keys: str) -> set[str]:
+    """The keys of a table as it was written."""
+    found: Any = raw
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
     return set(found) if isinstance(found, dict) else set()
 
 

@@ -89,8 +89,12 @@ def validate(raw: Mapping[str, Any]) -> tuple[Settings | None, list[Problem]]:
         except ValidationError as error:
             found = explain(error)
             known = {p.path for p in (*problems, *(p for p in found if not p.lack))}
-            problems += [p for p in found if not (p.lack and _left_out(p.path, known))]
-            _leave_out(rest, [problem.prune for problem in found])
+            problems += [
+                p for p in found if not (p.lack and _left_out(p.path, known)) and p not in problems
+            ]
+            # What lacks may do so only because of the others: those go first.
+            wrong = [p for p in found if not p.lack] or found
+            _leave_out(rest, [problem.prune for problem in wrong])
         else:
             return settings, problems + check(settings, raw, [p.path for p in problems])
     return None, problems

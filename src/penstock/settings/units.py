@@ -83,7 +83,7 @@ def show_duration(seconds: float) -> str:
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds and seconds % length == 0:
             return f"{int(seconds // length)} {unit}"
-    return f"{seconds:g} s" if float(f"{seconds:g}") == seconds else f"{seconds!r} s"
+    return f"{int(seconds) if seconds.is_integer() else seconds} s"
 
 
 def _positive(value: object) -> float:
