@@ -79,10 +79,5 @@ def test_toml_is_a_configuration(block, tmp_path: Path):
         (tmp_path / file).write_text("secret\n")
     path = tmp_path / "penstock.toml"
     path.write_text(text.replace('"/etc/penstock/', f'"{tmp_path}/'))
-    checked = CliRunner().invoke(main, ["config", "check", str(path)])
+    checked = CliRunner().invoke(main, ["config", "check", "--config", str(path)])
     assert checked.exit_code == 0, f"{block.where}: {checked.output}"
-
-
-def test_every_setting_is_documented():
-    """docs/admin/settings.md is generated; here only that it is there and linked."""
-    assert (ROOT / "docs/admin/settings.md").exists()

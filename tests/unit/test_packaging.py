@@ -1,6 +1,7 @@
 """What is installed: a base install without the server, a wheel with all that it needs."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -96,12 +97,19 @@ def test_wheel_holds_every_file_of_the_package(wheel):
     assert files <= set(wheel.namelist())
 
 
-def test_wheel_holds_the_agent_as_source(wheel):
+def test_the_installed_wheel_makes_the_same_agent(wheel, tmp_path):
     from penstock import agent
 
-    assert agent.source() in {
-        wheel.read(name) for name in wheel.namelist() if name.startswith("penstock/agent/")
-    }
+    wheel.extractall(tmp_path)
+    code = "import sys; from penstock import agent; sys.stdout.buffer.write(agent.source())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        timeout=120,
+    )
+    assert done.stdout == agent.source(), done.stderr.decode()
+    compile(done.stdout, "penstock_agent.py", "exec")
 
 
 def test_wheel_has_licence_and_version(wheel):

@@ -51,7 +51,7 @@ def test_the_door_is_a_unit_of_its_own():
 def test_a_bad_configuration_never_replaces_a_running_server():
     service = read("penstock.service")["Service"]
     assert service["Restart"] == "on-failure"
-    assert service["ExecStartPre"] == f"{PROGRAM} config check /etc/penstock/penstock.toml"
+    assert service["ExecStartPre"] == f"{PROGRAM} config check --config /etc/penstock/penstock.toml"
 
 
 @pytest.mark.parametrize("name", ["penstock-door.service", "penstock.service"])
