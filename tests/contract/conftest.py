@@ -6,9 +6,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from rigs.backends import BackendRig, LocalRig
+from rigs.backends import BackendRig, FakeRig, LocalRig
 
-RIGS = ["local", "local-as-user"]
+RIGS = ["fake", "local", "local-as-user"]
+
+
+@pytest.fixture
+def judging_rig(rig: BackendRig) -> BackendRig:
+    """A backend that refuses what cannot run."""
+    if not rig.judges:
+        pytest.skip("the fake takes anything")
+    return rig
 
 
 @pytest.fixture(params=RIGS)
@@ -17,6 +25,6 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[BackendRig]:
     owner = None
     if request.param == "local-as-user":
         owner = request.getfixturevalue("unix_users")[0]
-    made = LocalRig(owner)
+    made = FakeRig() if request.param == "fake" else LocalRig(owner)
     yield made
     await made.aclose()

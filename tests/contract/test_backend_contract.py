@@ -206,18 +206,18 @@ async def test_another_gateway_does_not_exist(rig: BackendRig) -> None:
     assert await observe_until(mine, running(1), "it runs still") == jobs
 
 
-async def test_a_user_who_does_not_exist_is_rejected(rig: BackendRig) -> None:
-    backend = rig.open()
+async def test_a_user_who_does_not_exist_is_rejected(judging_rig: BackendRig) -> None:
+    backend = judging_rig.open()
     with pytest.raises(Rejected, match="no-such-user"):
-        await backend.submit(make_batch(rig, owner="no-such-user"))
+        await backend.submit(make_batch(judging_rig, owner="no-such-user"))
     assert (await backend.observe()).jobs == ()
 
 
 @pytest.mark.parametrize("count", [0, -1, 10**6])
-async def test_a_batch_of_impossible_size_is_rejected(rig: BackendRig, count: int) -> None:
-    backend = rig.open()
+async def test_a_batch_of_impossible_size_is_rejected(judging_rig: BackendRig, count: int) -> None:
+    backend = judging_rig.open()
     with pytest.raises(Rejected):
-        await backend.submit(make_batch(rig, count))
+        await backend.submit(make_batch(judging_rig, count))
     assert (await backend.observe()).jobs == ()
 
 

@@ -7,6 +7,7 @@ import base64
 import getpass
 import json
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from penstock.backends.base import Backend
+from penstock.backends.fake import FakeBackend
 from penstock.backends.local import LocalBackend
 from penstock.model.ids import BatchId, new_cluster_name, new_gateway_id
 from penstock.model.job import Batch, Job, Role, Snapshot
@@ -39,6 +41,8 @@ class BackendRig(Protocol):
 
     gateway: str
     owner: str
+    judges: bool
+    """Whether it refuses what cannot run (the fake takes anything)."""
 
     def open(self, gateway: str | None = None) -> Backend:
         """A new object over the same batch system, as after a restart."""
@@ -100,8 +104,46 @@ async def observe_until(
         await asyncio.sleep(0.02)
 
 
+class FakeRig:
+    """The fake: its batch system lives in the object, so a restart gives the same one."""
+
+    judges = False
+
+    def __init__(self) -> None:
+        self.gateway = new_gateway_id()
+        self.owner = "alice"
+        self._systems: dict[str, FakeBackend] = {}
+
+    def open(self, gateway: str | None = None) -> FakeBackend:
+        return self._systems.setdefault(gateway or self.gateway, FakeBackend())
+
+    async def seen(self, job: Job) -> Seen:
+        system = self._systems[job.batch.gateway]
+        batch = system.batch(job.batch)
+        own = {"PENSTOCK_TAG": batch.id.tag, "PENSTOCK_INDEX": str(job.index)}
+        if not await system.logs(job, tail=1):
+            system.say(job.batch, job.index, f"out of {job.index}\nerr \N{REPLACEMENT CHARACTER}\n")
+        return Seen(
+            {key: value.encode() for key, value in {**batch.env, **own}.items()},
+            {name: (0o600, content) for name, content in batch.files.items()},
+        )
+
+    async def finish(self, job: Job, code: int) -> None:
+        reason = f"exited with code {code}" if code >= 0 else signal.Signals(-code).name
+        shown = code if code >= 0 else 128 - code
+        self._systems[job.batch.gateway].finish(
+            job.batch, job.index, code=shown, reason=reason if code else ""
+        )
+
+    async def aclose(self) -> None:
+        for system in self._systems.values():
+            await system.aclose()
+
+
 class LocalRig:
     """The local backend in a directory of its own, with jobs of one user."""
+
+    judges = True
 
     def __init__(self, owner: str | None = None) -> None:
         self.gateway = new_gateway_id()

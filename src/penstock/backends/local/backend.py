@@ -21,6 +21,7 @@ from typing import TypeVar
 from penstock.backends.base import Capabilities
 from penstock.backends.local import ending, journal
 from penstock.backends.local.changes import Changes
+from penstock.backends.local.ending import Enders, Key, Targets
 from penstock.backends.local.journal import Look, Record
 from penstock.backends.local.proc import ProcessTable, boot_id
 from penstock.backends.local.request import check, encode, identify, user_name
@@ -31,7 +32,6 @@ from penstock.model.ids import BatchId
 from penstock.model.job import Batch, Job, Phase, Snapshot
 
 T = TypeVar("T")
-Key = tuple[BatchId, int]
 MAX_BATCH = 500
 
 
@@ -69,8 +69,8 @@ class LocalBackend:
         # wait for processes to start, do not hold it up.
         self._looker = ThreadPoolExecutor(1, "penstock-local-look")
         self._starter = ThreadPoolExecutor(4, "penstock-local-start")
-        self._enders: set[asyncio.Task[None]] = set()
-        self._ending: set[Key] = set()
+        self._enders = Enders(lambda jobs: self._in(self._looker, lambda: self._kill(jobs)))
+        self._families: Targets = {}
 
     async def submit(self, batch: Batch) -> None:
         """Start all jobs of a batch; returns when they run, or none does."""
@@ -79,16 +79,16 @@ class LocalBackend:
     async def observe(self) -> Snapshot:
         """One look at our directories and ``/proc``."""
         snapshot, left = await self._in(self._looker, self._observe)
-        self._end_later(left, 0.0)
+        self._enders.begin(left, 0.0)
         return snapshot
 
     async def cancel(self, jobs: Collection[Job]) -> None:
         """SIGTERM to all processes of these jobs, SIGKILL to what is left after the grace."""
-        new = [job for job in jobs if (job.batch, job.index) not in self._ending]
+        new = [job for job in jobs if (job.batch, job.index) not in self._enders]
         if not new:
             return
         targets, refused = await self._in(self._looker, lambda: self._cancel(new))
-        self._end_later(targets, self._grace)
+        self._enders.begin(targets, self._grace)
         if refused:
             raise Unavailable("; ".join(refused))
 
@@ -109,9 +109,7 @@ class LocalBackend:
     async def aclose(self) -> None:
         """Stop watching; jobs go on."""
         self._changes.close()
-        for task in self._enders:
-            task.cancel()
-        await asyncio.gather(*self._enders, return_exceptions=True)
+        await self._enders.aclose()
         for pool in (self._looker, self._starter):
             await asyncio.to_thread(pool.shutdown)
 
@@ -154,13 +152,13 @@ class LocalBackend:
     def _look(self) -> Look:
         return Look.of(time.time(), boot_id(), platform.node(), self._table.scan())
 
-    def _observe(self) -> tuple[Snapshot, dict[Key, set[ending.Target]]]:
+    def _observe(self) -> tuple[Snapshot, Targets]:
         started = time.time()
         look = self._look()
         # After the processes: a job that ended in between has its exit written down by now.
         known, complete = self._tree.look()
         jobs: list[Job] = []
-        left: dict[Key, set[ending.Target]] = {}
+        left: Targets = {}
         for batch, kept in known.items():
             record = kept.record
             if record is None or not self._tree.current(kept, look.now):
@@ -168,13 +166,31 @@ class LocalBackend:
             judged = journal.judge(batch, record, kept.cancelled, look)
             jobs += judged
             if record.boot == look.boot and not look.has(record.pid, record.start):
-                left.update(_left_behind(batch, record, judged, look))
+                left.update(self._left_behind(record, judged, look))
         tags = {batch.tag for batch in known}
         for (batch, index), process in journal.unrecorded(self._gateway, tags, look).items():
             jobs.append(_without_record(batch, index, process.pid, process.uid, look))
         return Snapshot(started, complete, tuple(jobs)), left
 
-    def _cancel(self, jobs: Collection[Job]) -> tuple[dict[Key, set[ending.Target]], list[str]]:
+    def _left_behind(self, record: Record, judged: Collection[Job], look: Look) -> Targets:
+        """What jobs left behind that ended by themselves and have no launcher to clean up.
+
+        The family of such a job is remembered as long as its main process shows who belongs to it.
+        """
+        left = {}
+        for job in judged:
+            key = job.batch, job.index
+            main = record.started[job.index]
+            if look.has(main.pid, main.start):
+                self._families[key] = ending.members(*key, record, look)
+                continue
+            family = ending.still(self._families.pop(key, set()), look)
+            family |= ending.members(*key, record, look)
+            if family:
+                left[key] = family
+        return left
+
+    def _cancel(self, jobs: Collection[Job]) -> tuple[Targets, list[str]]:
         targets = self._targets({(job.batch, job.index): job for job in jobs})
         indices: dict[BatchId, set[int]] = {}
         for batch, index in targets:
@@ -183,10 +199,10 @@ class LocalBackend:
             self._tree.note_cancelled(batch, some)
         return targets, ending.ask({target for some in targets.values() for target in some})
 
-    def _targets(self, jobs: dict[Key, Job]) -> dict[Key, set[ending.Target]]:
+    def _targets(self, jobs: dict[Key, Job]) -> Targets:
         look = self._look()
         known, _ = self._tree.look()
-        found: dict[Key, set[ending.Target]] = {}
+        found: Targets = {}
         for (batch, index), job in jobs.items():
             kept = known.get(batch)
             record = kept.record if kept else _guess(job, look)
@@ -197,11 +213,11 @@ class LocalBackend:
                 found[batch, index] = targets
         return found
 
-    def _kill(self, jobs: dict[Key, set[ending.Target]]) -> dict[Key, set[ending.Target]]:
+    def _kill(self, jobs: Targets) -> Targets:
         """Kill what is left of these jobs, children of the meantime included; says what was."""
         look = self._look()
         known, _ = self._tree.look()
-        left: dict[Key, set[ending.Target]] = {}
+        left: Targets = {}
         for (batch, index), targets in jobs.items():
             now = ending.still(targets, look)
             kept = known.get(batch)
@@ -211,27 +227,6 @@ class LocalBackend:
                 ending.kill(now)
                 left[batch, index] = now
         return left
-
-    def _end_later(self, jobs: dict[Key, set[ending.Target]], grace: float) -> None:
-        fresh = {key: targets for key, targets in jobs.items() if key not in self._ending}
-        if fresh:
-            self._ending |= fresh.keys()
-            task = asyncio.create_task(self._end(fresh, grace))
-            self._enders.add(task)
-            task.add_done_callback(self._enders.discard)
-
-    async def _end(self, jobs: dict[Key, set[ending.Target]], grace: float) -> None:
-        try:
-            await asyncio.sleep(grace)
-            left, pause = jobs, 0.02
-            while pause < 5.0:  # what forks faster than that gets the next cancel
-                left = await self._in(self._looker, lambda some=left: self._kill(some))  # type: ignore[misc]
-                if not left:
-                    return
-                await asyncio.sleep(pause)
-                pause *= 2
-        finally:
-            self._ending -= jobs.keys()
 
     # --- what is kept -----------------------------------------------------------------------
 
@@ -259,18 +254,6 @@ class LocalBackend:
             except OSError as error:
                 where = self._tree.root / batch.tag
                 raise Unavailable(f"{where} cannot be deleted: {error.strerror}") from error
-
-
-def _left_behind(
-    batch: BatchId, record: Record, judged: Collection[Job], look: Look
-) -> dict[Key, set[ending.Target]]:
-    """Jobs whose main process and launcher are gone, but not all of their other processes."""
-    left = {}
-    for job in judged:
-        main = record.started[job.index]
-        if job.phase is Phase.ENDING and not look.has(main.pid, main.start):
-            left[batch, job.index] = ending.members(batch, job.index, record, look)
-    return left
 
 
 def _without_record(batch: BatchId, index: int, pid: int, uid: int | None, look: Look) -> Job:

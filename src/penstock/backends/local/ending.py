@@ -8,13 +8,63 @@ then. Every target is a (pid, start time), and is checked again when it is signa
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import signal
+from collections.abc import Awaitable, Callable
 
 from penstock.backends.local.journal import Look, Record, strays
 from penstock.backends.local.proc import descendants, send
+from penstock.model.errors import Unavailable
 from penstock.model.ids import BatchId
 
 Target = tuple[int, int]
+Key = tuple[BatchId, int]
+Targets = dict[Key, set[Target]]
+
+
+class Enders:
+    """Jobs that were told to end: what is left of each after its grace is killed.
+
+    ``kill`` kills what is left of the jobs that it is given, and returns what it found.
+    """
+
+    def __init__(self, kill: Callable[[Targets], Awaitable[Targets]]) -> None:
+        self._kill = kill
+        self._keys: set[Key] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._keys
+
+    def begin(self, jobs: Targets, grace: float) -> None:
+        """Kill what is left of these in ``grace`` seconds, unless that is under way already."""
+        fresh = {key: targets for key, targets in jobs.items() if key not in self._keys}
+        if fresh:
+            self._keys |= fresh.keys()
+            task = asyncio.create_task(self._end(fresh, grace))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _end(self, jobs: Targets, grace: float) -> None:
+        try:
+            await asyncio.sleep(grace)
+            left, pause = jobs, 0.02
+            while pause < 5.0:  # what forks faster than that gets the next cancel
+                with contextlib.suppress(Unavailable):  # the directory cannot be read just now
+                    left = await self._kill(left)
+                if not left:
+                    return
+                await asyncio.sleep(pause)
+                pause *= 2
+        finally:
+            self._keys -= jobs.keys()
+
+    async def aclose(self) -> None:
+        """Wait for nothing: whoever comes next is asked to cancel what still lives."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def members(batch: BatchId, index: int, record: Record, look: Look) -> set[Target]:
