@@ -1,6 +1,6 @@
 """The front door against the Go proxy of ``dask-gateway-server`` and against no proxy at all.
 
-    python bench/door.py [--rounds 5] [--gigabytes 1] [--json FILE]
+    python -m bench.door [--rounds 5] [--gigabytes 1] [--json FILE]
 
 All three run side by side in one run, in interleaved rounds; what is printed are medians, and the
 ratios door/Go of the medians. The targets are those of docs/performance.md.
@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from door_target import MESSAGE, send_many
+from bench.door_target import MESSAGE, send_many
 
 from penstock.door.config import DoorConfig
 from penstock.door.routes import Routes
