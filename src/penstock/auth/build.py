@@ -12,7 +12,7 @@ from penstock.auth.base import Authenticator, User, check_user_name
 from penstock.auth.basic import BasicAuthenticator
 from penstock.auth.identity import lookup
 from penstock.auth.passwords import PasswordFile, SharedPassword
-from penstock.model.errors import Invalid, SettingsError
+from penstock.model.errors import Invalid, SettingsError, Unauthenticated
 from penstock.settings.auth import AuthSettings, BasicAuth, CustomAuth
 
 
@@ -69,8 +69,12 @@ class _Completing:
 
     async def authenticate(self, headers: Mapping[str, str]) -> User:
         """See Authenticator."""
-        user = await self._inner.authenticate(headers)
-        check_user_name(user.name)
+        try:
+            user = await self._inner.authenticate(headers)
+            check_user_name(user.name)
+        except Unauthenticated as error:
+            error.challenge = error.challenge or self.challenge
+            raise
         auth = self._auth
         groups = set(user.groups)
         groups.update(group for group, names in auth.groups.items() if user.name in names)

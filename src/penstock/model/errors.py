@@ -53,9 +53,13 @@ class Forbidden(UserError):
 
 
 class Unauthenticated(UserError):
-    """The caller did not say who they are, or not convincingly."""
+    """The caller did not say who they are, or not convincingly.
+
+    ``challenge`` is the ``WWW-Authenticate`` value that says how to.
+    """
 
     status = 401
+    challenge = ""
 
 
 class SettingsError(PenstockError):

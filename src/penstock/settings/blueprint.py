@@ -88,7 +88,7 @@ class Blueprint:
             default.cores = float(value)
         elif name == "worker_memory" and default is not None:
             default.memory = value
-        else:
+        elif value not in ("", {}):
             written = self._profile.options[name].target or f"workers.extras.{name}"
             self._aim(name, parse_target(written), value)
 

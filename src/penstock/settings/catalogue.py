@@ -8,14 +8,13 @@ from typing import Protocol
 from penstock.model.errors import Invalid
 from penstock.settings.fields import (
     GIB,
-    EnvField,
     MemoryField,
     NumberField,
     OptionField,
-    PathField,
     SelectField,
     site_field,
 )
+from penstock.settings.job_fields import EnvField, PathField
 from penstock.settings.profiles import ProfileSettings, WorkerSettings
 from penstock.settings.root import Settings
 

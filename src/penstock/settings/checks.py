@@ -9,6 +9,8 @@ from typing import Any
 
 from penstock.model.errors import Invalid, SettingsError
 from penstock.settings.auth import BasicAuth, read_secret
+from penstock.settings.blueprint import Blueprint
+from penstock.settings.catalogue import profile_fields
 from penstock.settings.fields import BUILT_IN_NAMES, site_field
 from penstock.settings.problems import KeyPath, Problem, suggest
 from penstock.settings.profiles import ProfileSettings
@@ -33,7 +35,8 @@ def check(
                 text = f"there is no backend {group!r}{suggest(group, sorted(known))}"
                 problems.append(_problem((*path, *place, "backend"), text))
         groups = _names(raw, "profiles", name, "workers") | profile.workers.keys()
-        problems += _options(path, profile, groups)
+        wrong = list(_options(path, profile, groups))
+        problems += wrong or _trial(path, profile)
     return problems
 
 
@@ -105,6 +108,14 @@ def _options(path: KeyPath, profile: ProfileSettings, groups: Collection[str]) -
             site_field(name, option).parse(site_field(name, option).default)
         except Invalid as error:
             yield _problem((*place, "default"), str(error))
+
+
+def _trial(path: KeyPath, profile: ProfileSettings) -> list[Problem]:
+    """What would be wrong with a cluster whose user chose nothing."""
+    fields = profile_fields(profile)
+    defaults = {name: field.default for name, field in fields.items()}
+    wrong = Blueprint(profile).apply(fields, defaults)
+    return [_problem((*path, "options"), text) for text in wrong]
 
 
 def _names(raw: Mapping[str, Any], *keys: str) -> set[str]:

@@ -28,11 +28,8 @@ BUILT_IN_NAMES = frozenset(
 MAX_ENV = 2**20
 """Bytes of all variables together."""
 
-MAX_VARIABLE = 128 * 1024 - 1
-"""Bytes of one ``NAME=value``: Linux takes 128 KiB with its closing NUL (MAX_ARG_STRLEN, execve(2))."""
-
 _WHOLE = 2**53
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 class OptionField(Protocol):
@@ -60,7 +57,7 @@ class OptionField(Protocol):
 
 
 @dataclass(frozen=True)
-class _Field:
+class BaseField:
     name: str
     label: str
     default: Any
@@ -71,12 +68,12 @@ class _Field:
     def merge(self, other: OptionField) -> OptionField:
         return self  # type: ignore[return-value]
 
-    def _refuse(self, allowed: str, value: object) -> Invalid:
+    def refuse(self, allowed: str, value: object) -> Invalid:
         return Invalid(f"{self.name} must be {allowed}, not {shorten(value)}")
 
 
 @dataclass(frozen=True)
-class StringField(_Field):
+class StringField(BaseField):
     """Text in one line."""
 
     pattern: str | None = None
@@ -87,18 +84,18 @@ class StringField(_Field):
 
     def parse(self, value: object) -> str:
         if not isinstance(value, str):
-            raise self._refuse("text", value)
+            raise self.refuse("text", value)
         if len(value) > self.max_length:
-            raise self._refuse(f"text of at most {self.max_length} characters", value)
-        if _CONTROL.search(value):
-            raise self._refuse("text without control characters", value)
+            raise self.refuse(f"text of at most {self.max_length} characters", value)
+        if CONTROL.search(value):
+            raise self.refuse("text without control characters", value)
         if self.pattern is not None and not re.fullmatch(self.pattern, value):
-            raise self._refuse(f"text that matches {self.pattern!r}", value)
+            raise self.refuse(f"text that matches {self.pattern!r}", value)
         return value
 
 
 @dataclass(frozen=True)
-class NumberField(_Field):
+class NumberField(BaseField):
     """A number, ``whole`` or not, between ``least`` and ``most`` (None: no bound)."""
 
     least: float | None = None
@@ -116,7 +113,7 @@ class NumberField(_Field):
         wrong = not math.isfinite(number) or (self.whole and number != int(number))
         low = self.least is not None and number < self.least
         if wrong or low or (self.most is not None and number > self.most):
-            raise self._refuse(self._allowed(), value)
+            raise self.refuse(self._allowed(), value)
         return int(number) if self.whole else float(number)
 
     def merge(self, other: OptionField) -> OptionField:
@@ -143,7 +140,7 @@ class NumberField(_Field):
 
 
 @dataclass(frozen=True)
-class MemoryField(_Field):
+class MemoryField(BaseField):
     """Memory: GiB as a number, or text with a unit; kept in GiB, set in bytes. Bounds in bytes."""
 
     least: int = 0
@@ -165,7 +162,7 @@ class MemoryField(_Field):
         if not self.least <= size <= self.most:
             low, high = show_size(self.least), show_size(self.most)
             allowed = f'GiB as a number, or text like "4 GB" or "4GiB", from {low} to {high}'
-            raise self._refuse(allowed, value)
+            raise self.refuse(allowed, value)
         return size / GIB
 
     def apply(self, value: float) -> int:
@@ -178,7 +175,7 @@ class MemoryField(_Field):
 
 
 @dataclass(frozen=True)
-class BoolField(_Field):
+class BoolField(BaseField):
     """Yes or no."""
 
     def spec(self) -> dict[str, object]:
@@ -186,12 +183,12 @@ class BoolField(_Field):
 
     def parse(self, value: object) -> bool:
         if not isinstance(value, bool):
-            raise self._refuse("true or false", value)
+            raise self.refuse("true or false", value)
         return value
 
 
 @dataclass(frozen=True)
-class SelectField(_Field):
+class SelectField(BaseField):
     """One of several: ``choices`` maps what is shown to what is set."""
 
     choices: Mapping[str, Any]
@@ -201,7 +198,7 @@ class SelectField(_Field):
 
     def parse(self, value: object) -> str:
         if not isinstance(value, str) or value not in self.choices:
-            raise self._refuse(f"one of {', '.join(map(repr, self.choices))}", value)
+            raise self.refuse(f"one of {', '.join(map(repr, self.choices))}", value)
         return value
 
     def apply(self, value: str) -> Any:
@@ -214,7 +211,7 @@ class SelectField(_Field):
 
 
 @dataclass(frozen=True)
-class MappingField(_Field):
+class MappingField(BaseField):
     """A table of anything that JSON can say, up to ``MAX_ENV`` bytes or so."""
 
     def spec(self) -> dict[str, object]:
@@ -222,69 +219,10 @@ class MappingField(_Field):
 
     def parse(self, value: object) -> dict[str, object]:
         if not isinstance(value, Mapping):
-            raise self._refuse("a mapping", value)
+            raise self.refuse("a mapping", value)
         if len(repr(value)) > MAX_ENV:
             raise Invalid(f"{self.name} is too large: at most {show_size(MAX_ENV)} are allowed")
         return dict(value)
-
-
-@dataclass(frozen=True)
-class EnvField(MappingField):
-    """Environment variables: data, byte for byte. Values are never quoted in errors."""
-
-    def parse(self, value: object) -> dict[str, object]:
-        if not isinstance(value, Mapping):
-            raise self._refuse("a mapping of names to text", value)
-        total = 0
-        for name, text in value.items():
-            total += self._check(name, text)
-            if total > MAX_ENV:
-                raise Invalid(
-                    f"{self.name} is too large: all variables together may have "
-                    f"{show_size(MAX_ENV)}; put the data into a file"
-                )
-        return dict(value)
-
-    def _check(self, name: object, text: object) -> int:
-        if not isinstance(name, str) or not name or len(name) > 255:
-            raise Invalid(f"{self.name}: {shorten(name)} cannot be a variable's name")
-        if "=" in name or " " in name or _CONTROL.search(name):
-            raise Invalid(
-                f"{self.name}: {shorten(name)} cannot be a variable's name, which has no '=', "
-                "no space and no control characters"
-            )
-        if not isinstance(text, str):
-            kind = type(text).__name__
-            raise Invalid(f"{self.name}: the value of {shorten(name)} must be text, not {kind}")
-        try:
-            size = len(name.encode()) + len(text.encode()) + 1
-        except UnicodeEncodeError:
-            raise Invalid(f"{self.name}: the value of {shorten(name)} is not valid text") from None
-        if "\0" in text:
-            raise Invalid(f"{self.name}: the value of {shorten(name)} holds a NUL character")
-        if size > MAX_VARIABLE:
-            raise Invalid(
-                f"{self.name}: {shorten(name)} is too large: a variable may have "
-                f"{show_size(MAX_VARIABLE + 1)} (Linux's limit); put the data into a file"
-            )
-        return size
-
-
-@dataclass(frozen=True)
-class PathField(_Field):
-    """The directory of an environment; empty for none. Whether it exists is not looked at here."""
-
-    def spec(self) -> dict[str, object]:
-        return {"type": "string"}
-
-    def parse(self, value: object) -> str:
-        if value == "":
-            return ""
-        if not isinstance(value, str) or not value.startswith("/"):
-            raise self._refuse("the absolute path of a virtual or conda environment", value)
-        if len(value) > 1024 or ".." in value.split("/") or ":" in value or _CONTROL.search(value):
-            raise self._refuse("a path without '..', ':' and control characters", value)
-        return value.rstrip("/") or "/"
 
 
 def site_field(name: str, option: site_options.SiteOption) -> OptionField:

@@ -59,7 +59,9 @@ class StringOption(_Option):
     """Text in one line."""
 
     type: Literal["string"] = Field(description="`string`: text in one line.")
-    default: str = Field(default="", description="The value of users who set none.")
+    default: str = Field(
+        default="", description="The value of users who set none. Empty text sets nothing."
+    )
     pattern: str | None = Field(
         default=None, description="A regular expression that the whole text must match."
     )

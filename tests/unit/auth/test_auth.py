@@ -216,7 +216,16 @@ def test_password_file_tells_all_problems_and_no_hash() -> None:
     )
     hashes, problems = parse(text)
     assert hashes == {"anna": BCRYPT_2Y, "bert": ARGON2}
-    assert [problem.split(":")[0] for problem in problems] == ["5", "6", "7", "8", "9", "10", "11", "12"]
+    assert [problem.split(":")[0] for problem in problems] == [
+        "5",
+        "6",
+        "7",
+        "8",
+        "9",
+        "10",
+        "11",
+        "12",
+    ]
     everything = "\n".join(problems)
     assert "MD5 (apr1), which is not supported" in everything
     assert "htpasswd -B" in everything

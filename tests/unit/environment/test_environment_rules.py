@@ -51,8 +51,19 @@ def test_the_user_wins_over_the_site_but_not_over_us() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    "JUPYTERHUB_API_TOKEN JPY_PARENT_PID PYTHONHOME LD_PRELOAD SLURM_JOB_ID _CONDOR_SLOT "
-    "DB_PASSWORD DASK_GATEWAY__AUTH__KWARGS CUDA_VISIBLE_DEVICES PWD CONDA_PREFIX".split(),
+    [
+        "JUPYTERHUB_API_TOKEN",
+        "JPY_PARENT_PID",
+        "PYTHONHOME",
+        "LD_PRELOAD",
+        "SLURM_JOB_ID",
+        "_CONDOR_SLOT",
+        "DB_PASSWORD",
+        "DASK_GATEWAY__AUTH__KWARGS",
+        "CUDA_VISIBLE_DEVICES",
+        "PWD",
+        "CONDA_PREFIX",
+    ],
 )
 def test_dropped_by_default(name: str) -> None:
     made = make({name: "x"})
@@ -62,8 +73,16 @@ def test_dropped_by_default(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    "X509_USER_PROXY BEARER_TOKEN_FILE AWS_SECRET_ACCESS_KEY DASK_DISTRIBUTED__LOGGING "
-    "PYTHONPATH LD_LIBRARY_PATH OMP_NUM_THREADS home".split(),
+    [
+        "X509_USER_PROXY",
+        "BEARER_TOKEN_FILE",
+        "AWS_SECRET_ACCESS_KEY",
+        "DASK_DISTRIBUTED__LOGGING",
+        "PYTHONPATH",
+        "LD_LIBRARY_PATH",
+        "OMP_NUM_THREADS",
+        "home",
+    ],
 )
 def test_passed_by_default(name: str) -> None:
     assert make({name: "x"}).env[name] == "x"

@@ -278,6 +278,14 @@ def test_many_mistakes_are_told_at_once(tmp_path: Path) -> None:
         ("[profiles.a.limits]\nidle_timeout = 0\n", "must be longer than 0"),
         ("[profiles.a.workers.w]\nmemory = 4\n", "was a unit forgotten"),
         ("[profiles.a.workers.w]\nmin_memory = '8 GiB'\n", "memory (2 GiB) must lie between 8 GiB"),
+        (
+            "[profiles.a.options.x]\ntype='string'\ndefault='soon'\ntarget='limits.idle_timeout'\n",
+            "profiles.a.options: x cannot set idle_timeout: must be a duration",
+        ),
+        (
+            "[profiles.a.options.x]\ntype='integer'\ntarget='workers.cores'\n",
+            "profiles.a.options: x cannot set cores: must be a number greater than 0, not 0",
+        ),
     ],
 )
 def test_one_mistake(tmp_path: Path, text: str, words: str) -> None:

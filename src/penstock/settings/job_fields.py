@@ -1,0 +1,73 @@
+"""The options that reach a job's environment as they are: variables, and a path. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from penstock.model.errors import Invalid
+from penstock.settings.fields import CONTROL, MAX_ENV, BaseField, MappingField
+from penstock.settings.problems import shorten
+from penstock.settings.units import show_size
+
+MAX_VARIABLE = 128 * 1024 - 1
+"""Bytes of one ``NAME=value``: Linux takes 128 KiB with its closing NUL (MAX_ARG_STRLEN, execve(2))."""
+
+
+@dataclass(frozen=True)
+class EnvField(MappingField):
+    """Environment variables: data, byte for byte. Values are never quoted in errors."""
+
+    def parse(self, value: object) -> dict[str, object]:
+        if not isinstance(value, Mapping):
+            raise self.refuse("a mapping of names to text", value)
+        total = 0
+        for name, text in value.items():
+            total += self._check(name, text)
+            if total > MAX_ENV:
+                raise Invalid(
+                    f"{self.name} is too large: all variables together may have "
+                    f"{show_size(MAX_ENV)}; put the data into a file"
+                )
+        return dict(value)
+
+    def _check(self, name: object, text: object) -> int:
+        if not isinstance(name, str) or not name or len(name) > 255:
+            raise Invalid(f"{self.name}: {shorten(name)} cannot be a variable's name")
+        if "=" in name or " " in name or CONTROL.search(name):
+            raise Invalid(
+                f"{self.name}: {shorten(name)} cannot be a variable's name, which has no '=', "
+                "no space and no control characters"
+            )
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            raise Invalid(f"{self.name}: the value of {shorten(name)} must be text, not {kind}")
+        try:
+            size = len(name.encode()) + len(text.encode()) + 1
+        except UnicodeEncodeError:
+            raise Invalid(f"{self.name}: the value of {shorten(name)} is not valid text") from None
+        if "\0" in text:
+            raise Invalid(f"{self.name}: the value of {shorten(name)} holds a NUL character")
+        if size > MAX_VARIABLE:
+            raise Invalid(
+                f"{self.name}: {shorten(name)} is too large: a variable may have "
+                f"{show_size(MAX_VARIABLE + 1)} (Linux's limit); put the data into a file"
+            )
+        return size
+
+
+@dataclass(frozen=True)
+class PathField(BaseField):
+    """The directory of an environment; empty for none. Whether it exists is not looked at here."""
+
+    def spec(self) -> dict[str, object]:
+        return {"type": "string"}
+
+    def parse(self, value: object) -> str:
+        if value == "":
+            return ""
+        if not isinstance(value, str) or not value.startswith("/"):
+            raise self.refuse("the absolute path of a virtual or conda environment", value)
+        if len(value) > 1024 or ".." in value.split("/") or ":" in value or CONTROL.search(value):
+            raise self.refuse("a path without '..', ':' and control characters", value)
+        return value.rstrip("/") or "/"
