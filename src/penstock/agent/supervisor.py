@@ -1,0 +1,180 @@
+"""The parent process: starts the Dask process, stands by, and reports how it ended.
+
+It imports next to nothing (8 MB of its own), passes the output on and keeps its tail, and outlives
+whatever happens to its child: out of memory, a crash in native code, an environment without
+``distributed``. An agent inside of the Dask process would be simpler, and would die with it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any, List, Optional, Tuple
+
+from penstock.agent.base import (
+    EXIT_BROKEN,
+    Broken,
+    Message,
+    backoff,
+    job_index,
+    job_name,
+    load_config,
+    python_name,
+    ssl_context,
+    write_all,
+)
+from penstock.agent.endings import Ring, exit_code, explain, oom_kills
+
+OLDEST_PYTHON = (3, 8)
+
+TERM_GRACE = 20  # seconds between the SIGTERM that we pass on and SIGKILL
+
+REPORT_TIME = 20.0  # seconds that an exit report may take over all
+
+
+class Supervisor:
+    """Starts the child, stands by, and reports how it ended."""
+
+    def __init__(self, config: Message) -> None:
+        self.config = config
+        self.ring = Ring()
+        self.asked = False
+        self.child: Optional[subprocess.Popen[bytes]] = None
+
+    def run(self) -> int:
+        """Run the child to its end and return the exit code of the job."""
+        before = oom_kills()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.on_signal)
+        signal.signal(signal.SIGALRM, self.on_alarm)
+        try:
+            said, status = self.run_child()
+        except OSError as error:
+            said, status = "cannot start %s: %s" % (python_name(), error), EXIT_BROKEN
+        signal.alarm(0)
+        code = exit_code(status)
+        if code != 0 and not self.asked:
+            reason = explain(code, said, oom_kills() - before)
+            note("the %s ended: %s" % (self.config["role"], reason), self.ring)
+            self.report(code, reason)
+        return code
+
+    def run_child(self) -> Tuple[str, int]:
+        """(what the child said for a reason, its return code) once it is over."""
+        reason_end, child_end = os.pipe()
+        ids = [str(os.getpid()), str(child_end)]
+        self.child = child = subprocess.Popen(
+            [sys.executable, os.path.abspath(__file__), "--child", *ids],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(child_end,),
+            env=dict(os.environ, PYTHONUNBUFFERED="1"),
+        )
+        os.close(child_end)
+        if self.asked:  # the signal came before there was a child to pass it to
+            child.send_signal(signal.SIGTERM)
+        assert child.stdout is not None
+        reader = threading.Thread(
+            target=pass_on, args=(child.stdout.fileno(), self.ring), daemon=True
+        )
+        reader.start()
+        status = child.wait()
+        reader.join(2.0)  # a process of the user's may hold the pipe open for ever
+        os.set_blocking(reason_end, False)
+        try:
+            return os.read(reason_end, 4096).decode("utf-8", "replace"), status
+        except OSError:  # nothing said, and a process of the user's holds this pipe as well
+            return "", status
+
+    def on_signal(self, number: int, frame: object) -> None:
+        """Pass the request to end on, and insist later."""
+        self.asked = True
+        if self.child is not None:
+            self.child.send_signal(number)
+        signal.alarm(TERM_GRACE)
+
+    def on_alarm(self, number: int, frame: object) -> None:
+        """The child had its time."""
+        if self.child is not None:
+            self.child.kill()
+
+    def report(self, code: int, reason: str) -> None:
+        """Tell the server how the child ended."""
+        body = {
+            "job": job_name(self.config, job_index()),
+            "code": code,
+            "reason": reason,
+            "tail": self.ring.text(),
+        }
+        error = post_exit(self.config, json.dumps(body).encode())
+        if error:
+            note("no server took the report of this: %s" % error, self.ring)
+
+
+def pass_on(source: int, ring: Ring) -> None:
+    """Copy the child's output to ours until it ends, keeping the tail."""
+    while True:
+        chunk = os.read(source, 65536)
+        if not chunk:
+            return
+        ring.add(chunk)
+        write_all(1, chunk)
+
+
+def note(text: str, ring: Ring) -> None:
+    """A line of our own in the job's output."""
+    line = ("penstock: %s\n" % text).encode("utf-8", "replace")
+    ring.add(line)
+    write_all(1, line)
+
+
+def post_exit(config: Message, body: bytes) -> str:
+    """POST an exit report to the first server that answers; "" or the last error's words."""
+    import urllib.error
+    import urllib.request
+
+    # The servers are the facility's own: a web proxy of the user's environment is not on the way.
+    handlers: List[Any] = [urllib.request.ProxyHandler({})]
+    if any(str(server).startswith("https:") for server in config["servers"]):
+        handlers.append(urllib.request.HTTPSHandler(context=ssl_context(config)))
+    opener = urllib.request.build_opener(*handlers)
+    headers = {"Authorization": "token " + config["token"], "Content-Type": "application/json"}
+    end, error = time.monotonic() + REPORT_TIME, "no server is configured"
+    for pause in backoff():
+        for server in config["servers"]:
+            url = "%s/api/v1/clusters/%s/exits" % (server.rstrip("/"), config["cluster"])
+            try:
+                request = urllib.request.Request(url, data=body, headers=headers, method="POST")
+                left = end - time.monotonic()
+                opener.open(request, timeout=max(0.1, min(5.0, left))).close()
+                return ""
+            except urllib.error.HTTPError as answer:
+                error = "%s says %d" % (server, answer.code)
+                if answer.code < 500:
+                    return error
+            except (OSError, ValueError) as problem:
+                error = "%s: %s" % (server, problem)
+        if time.monotonic() + pause >= end:
+            break
+        time.sleep(pause)
+    return error
+
+
+def supervise() -> int:
+    """The supervisor's main: the exit code of the job."""
+    try:
+        config = load_config()
+    except Broken as error:
+        note(str(error), Ring())
+        return EXIT_BROKEN
+    if sys.version_info < OLDEST_PYTHON:
+        supervisor = Supervisor(config)
+        reason = "%s is too old: Dask clusters need Python 3.8 or newer" % python_name()
+        note(reason, supervisor.ring)
+        supervisor.report(EXIT_BROKEN, reason)
+        return EXIT_BROKEN
+    return Supervisor(config).run()

@@ -1,0 +1,104 @@
+"""A worker's job: starts it, waits for its end, and says why it could not work."""
+
+from typing import Any, List
+
+from penstock.agent.base import Failed, Message, here, job_index, job_name
+from penstock.agent.child import (
+    CLOSE_TIME,
+    bounded,
+    describe,
+    logger,
+    on_termination,
+    security,
+    version_of,
+    version_tuple,
+)
+
+NANNY_START = 120.0  # seconds to spawn a worker process, import distributed and register
+
+WORKER_START = 60.0  # the same where the process already runs
+
+
+def make_nanny(failures: List[BaseException]) -> Any:
+    """A Nanny that remembers why its worker process could not be (re)started: Dask only logs it."""
+    from distributed import Nanny
+
+    class ReportingNanny(Nanny):  # type: ignore[misc, unused-ignore]
+        async def instantiate(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return await super().instantiate(*args, **kwargs)
+            except Exception as error:
+                failures.append(error)
+                raise
+
+    return ReportingNanny
+
+
+def worker_options(config: Message) -> Message:
+    """Keyword arguments for Nanny and Worker alike."""
+    options: Message = {
+        "scheduler_ip": config["scheduler_address"],
+        "name": job_name(config, job_index()),
+        "nthreads": config["nthreads"],
+        "memory_limit": config["memory"],
+        "security": security(config),
+        "local_directory": here(),
+        "death_timeout": min(NANNY_START if config["nanny"] else WORKER_START, config["give_up"]),
+        "host": config["contact_host"],
+    }
+    if config["lifetime"]:
+        options["lifetime"] = "%f s" % config["lifetime"]
+        options["lifetime_stagger"] = "%f s" % config["lifetime_stagger"]
+        options["lifetime_restart"] = False
+    if version_tuple(version_of("distributed") or "") < (2022, 6):
+        options["reconnect"] = False  # later ones never do: a scheduler does not come back
+    return options
+
+
+async def run_worker(config: Message) -> int:
+    """A worker (or the nanny of one), from start to end; the exit code. Raises Failed."""
+    import asyncio
+
+    from distributed import Worker
+
+    failures: List[BaseException] = []
+    told = asyncio.get_event_loop().create_future()
+    on_termination(lambda reason: None if told.done() else told.set_result(reason))
+    server = (make_nanny(failures) if config["nanny"] else Worker)(**worker_options(config))
+    start = asyncio.ensure_future(server.start())
+    await asyncio.wait({start, told}, return_when=asyncio.FIRST_COMPLETED)
+    if not told.done():
+        check_start(config, start, server, failures)
+        over = asyncio.ensure_future(server.finished())
+        await asyncio.wait({over, told}, return_when=asyncio.FIRST_COMPLETED)
+    if told.done():
+        logger().info("closing: %s", told.result())
+        await leave(server, start)
+    elif failures:
+        raise Failed("the worker's process could not be restarted: %s" % describe(failures[-1]))
+    else:
+        logger().info("the scheduler closed this worker, or is gone")
+    return 0
+
+
+def check_start(config: Message, start: Any, server: Any, failures: List[BaseException]) -> None:
+    """Raises Failed when the worker did not come up."""
+    error = start.exception()
+    if error is None and server.status.name in ("running", "closing_gracefully"):
+        return
+    cause = failures[-1] if failures else error
+    words = describe(cause) if cause is not None else "it closed while starting"
+    place = config["scheduler_address"]
+    raise Failed("the worker could not join the scheduler at %s: %s" % (place, words))
+
+
+async def leave(server: Any, start: Any) -> None:
+    """End a worker that was told to: hand its data over first, while there is somebody to take it,
+    and let its running tasks start again elsewhere without counting this as their fault."""
+    if start.done() and not start.cancelled() and start.exception() is None:
+        address = getattr(server, "worker_address", None) or server.address
+        if hasattr(server, "close_gracefully") and hasattr(server, "process"):
+            server.close_gracefully()  # the nanny's: do not restart the worker
+        away = server.scheduler.retire_workers(workers=[address], close_workers=False, remove=True)
+        await bounded(away, CLOSE_TIME / 2, "could not hand the data over")
+    await bounded(server.close(), CLOSE_TIME, "the worker did not close by itself")
