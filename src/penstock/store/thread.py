@@ -9,6 +9,7 @@ spoils only itself: the transaction is rolled back and its members are run again
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -128,8 +129,8 @@ def _deliver(outcomes: Sequence[_Outcome]) -> None:
     for outcome in outcomes:
         by_loop.setdefault(outcome[0].loop, []).append(outcome)
     for loop, own in by_loop.items():
-        # A loop that was closed has nobody left who waits.
-        if not loop.is_closed():
+        # A loop that was closed (RuntimeError) has nobody left who waits.
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_resolve, own)
 
 

@@ -229,6 +229,21 @@ async def test_a_cancelled_write_is_still_written(store: Store) -> None:
     assert len(await store.clusters()) == 1
 
 
+def test_a_loop_that_is_gone_stops_nothing(path: Path) -> None:
+    async def leave_in_the_middle() -> Store:
+        store = await reopen(path)
+        asyncio.ensure_future(store.add_cluster(make_cluster()))  # noqa: RUF006
+        await asyncio.sleep(0)
+        return store
+
+    async def go_on(store: Store) -> None:
+        assert len(await store.clusters()) == 1
+        await store.close()
+
+    store = asyncio.run(leave_in_the_middle())
+    asyncio.run(go_on(store))
+
+
 async def test_after_close_every_call_is_refused(store: Store) -> None:
     await store.close()
     with pytest.raises(StoreError, match="was closed"):
