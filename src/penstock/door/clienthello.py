@@ -19,6 +19,10 @@ LIMIT = 32 * 1024
 """Most bytes of a hello, record headers included. Post-quantum hellos have about 2 kB; browsers'
 largest (several key shares, long tickets, encrypted hello) stay below 8 kB."""
 
+_MAX_RECORDS = 64
+"""Records that one hello may be spread over. Each is one wake-up and one walk over all before it, so
+a hello of a byte a record would be an attack; real ones have one record, seldom a handful."""
+
 _RECORD_HEADER = 5
 _MAX_RECORD = 1 << 14  # RFC 8446 §5.1: a plaintext record's length MUST NOT exceed 2^14
 _HANDSHAKE = 0x16
@@ -80,7 +84,7 @@ def _join(data: bytes) -> bytes | NeedMore:
     """The body of the ClientHello, put together from one record or more (RFC 8446 §5.1)."""
     message = b""
     at = 0
-    while True:
+    for _ in range(_MAX_RECORDS):
         if len(data) < at + _RECORD_HEADER:
             return _within(at + _RECORD_HEADER)
         end = at + _RECORD_HEADER + _record_length(data, at)
@@ -92,6 +96,7 @@ def _join(data: bytes) -> bytes | NeedMore:
         if len(data) < end:
             return _within(end)
         at = end
+    raise _Broken(f"the hello is spread over more than {_MAX_RECORDS} records")
 
 
 def _within(size: int) -> NeedMore:
