@@ -36,19 +36,24 @@ class State:
         self.address_file = directory / "address"
         self.password_file = directory / "password"
         self._dask_note = self.run / "dask-config"
+        self._mode = 0o711 if os.geteuid() == 0 else 0o700
         self._lock: int | None = None
 
     def prepare(self) -> None:
-        """Make the directories (0700). Raises StateError, also when others could write there."""
+        """Make the directories (0700; root's 0711). Raises StateError for another user's.
+
+        Jobs of other users, which only root can start, have their directories below root's: they
+        may pass through and not look. Every file in it is 0600.
+        """
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.run.mkdir(mode=0o700, exist_ok=True)
-            for path in (self.directory, self.run):
+            for path, mode in ((self.directory, self._mode), (self.run, 0o700)):
                 status = path.stat()
                 if status.st_uid != os.geteuid():
                     raise StateError(f"The state directory {path} belongs to another user")
-                if status.st_mode & 0o077:
-                    path.chmod(0o700)
+                if status.st_mode & 0o777 != mode:
+                    path.chmod(mode)
         except OSError as error:
             raise StateError(
                 f"The state directory {self.directory} cannot be used: {error.strerror}"
