@@ -13,6 +13,8 @@ from penstock.settings.units import show_size
 MAX_VARIABLE = 128 * 1024 - 1
 """Bytes of one ``NAME=value``: Linux takes 128 KiB with its closing NUL (MAX_ARG_STRLEN, execve(2))."""
 
+MAX_VARIABLES = 10_000
+
 
 @dataclass(frozen=True)
 class EnvField(MappingField):
@@ -21,6 +23,10 @@ class EnvField(MappingField):
     def parse(self, value: object) -> dict[str, object]:
         if not isinstance(value, Mapping):
             raise self.refuse("a mapping of names to text", value)
+        if len(value) > MAX_VARIABLES:
+            raise Invalid(
+                f"{self.name} is too large: at most {MAX_VARIABLES} variables are allowed"
+            )
         total = 0
         for name, text in value.items():
             total += self._check(name, text)

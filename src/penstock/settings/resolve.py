@@ -84,7 +84,8 @@ def resolve(
     spec, dropped = blueprint.build(name, account.name, account.home)
     result = {"profile": name, **shown}
     if dropped:
-        result["env"] = {k: v for k, v in shown["env"].items() if k not in dropped}
+        gone = frozenset(dropped)
+        result["env"] = {k: v for k, v in shown["env"].items() if k not in gone}
         result["env_dropped"] = list(dropped)
     return spec, result
 

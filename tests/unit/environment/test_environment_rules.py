@@ -88,6 +88,11 @@ def test_passed_by_default(name: str) -> None:
     assert make({name: "x"}).env[name] == "x"
 
 
+def test_a_site_may_drop_nothing() -> None:
+    made = make({"LD_PRELOAD": "x", "HOME": "/evil"}, rules=EnvironmentRules(drop=()))
+    assert made.dropped == ("HOME",)
+
+
 def test_a_site_changes_the_rules() -> None:
     rules = EnvironmentRules(drop=("*",), keep=("OK_*", "HOME"))
     made = make({"OK_1": "x", "NO": "x", "HOME": "/evil"}, rules=rules)

@@ -359,6 +359,7 @@ def test_100_kilobytes_arrive() -> None:
         ({"env": {"A": "x" * 131_070}}, "env: 'A' is too large: a variable may have 128 KiB"),
         ({"env": {f"V{n}": "x" * 100_000 for n in range(100)}}, "env is too large"),
         ({"env": {"A": "x" * 10_000_000}}, "env: 'A' is too large"),
+        ({"env": {f"V{n}": "" for n in range(10_001)}}, "at most 10000 variables are allowed"),
         ({"venv": "relative"}, "venv must be the absolute path"),
         ({"venv": 7}, "venv must be the absolute path"),
         ({"venv": "/a/../b"}, "venv must be a path without '..'"),
