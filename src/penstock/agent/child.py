@@ -40,12 +40,14 @@ def version_of(package: str) -> Optional[str]:
         return None
 
 
-def versions() -> Dict[str, Optional[str]]:
-    """What a client's own versions can be compared with."""
+def versions() -> Dict[str, str]:
+    """What a client's own versions can be compared with; what is not installed is left out."""
     names = ("dask", "distributed", "numpy", "pandas", "msgpack", "cloudpickle", "tornado", "bokeh")
-    found = {name: version_of(name) for name in names}
-    found["python"] = python_version()
-    found["platform"] = sys.platform
+    found = {"python": python_version(), "platform": sys.platform}
+    for name in names:
+        version = version_of(name)
+        if version is not None:
+            found[name] = version
     return found
 
 
@@ -145,14 +147,16 @@ def address_towards(servers: Sequence[str]) -> str:
     from urllib.parse import urlsplit
 
     for server in servers:
-        parts = urlsplit(server)
         try:
-            found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_DGRAM)
-            with socket.socket(found[0][0], socket.SOCK_DGRAM) as probe:
-                probe.connect(found[0][4])  # sends nothing, but chooses the route
-                return str(probe.getsockname()[0])
+            parts = urlsplit(server)
+            host, port = parts.hostname or "", parts.port or 443
+            routes = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM) if host else []
         except (OSError, ValueError):
             continue
+        for family, kind, _, _, address in routes:
+            with contextlib.suppress(OSError), socket.socket(family, kind) as probe:
+                probe.connect(address)  # sends nothing, but chooses the route
+                return str(probe.getsockname()[0])
     raise Failed("no address of this host leads to a server: %s" % ", ".join(servers))
 
 

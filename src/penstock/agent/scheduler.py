@@ -116,7 +116,7 @@ class SchedulerAgent:
     @property
     def has_dashboard(self) -> bool:
         """Whether the dashboard is wanted and can be had."""
-        return bool(self.config["dashboard"]) and self.versions["bokeh"] is not None
+        return bool(self.config["dashboard"]) and "bokeh" in self.versions
 
     async def watch_scheduler(self) -> None:
         """Notice that the scheduler closed by itself (``client.shutdown()`` does that)."""
