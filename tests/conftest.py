@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 
@@ -19,11 +20,12 @@ _found: list[str] = []
 def pytest_configure(config: pytest.Config) -> None:
     """Before anything is started. Temporary directories of tests go into one that is removed."""
     _leftovers.start()
+    base = tempfile.mkdtemp(prefix="pk-test-", dir="/tmp")
+    config.add_cleanup(lambda: shutil.rmtree(base, ignore_errors=True))
+    # Libraries make temporary directories of their own, some until the very end.
+    os.environ["TMPDIR"] = tempfile.tempdir = _leftovers.base = base
     if not config.option.basetemp:
-        base = tempfile.mkdtemp(prefix="pk-test-", dir="/tmp")
         config.option.basetemp = f"{base}/t"
-        config.add_cleanup(lambda: shutil.rmtree(base, ignore_errors=True))
-        _leftovers.base = base
 
 
 @pytest.hookimpl(trylast=True)

@@ -41,8 +41,6 @@ class BackendRig(Protocol):
 
     gateway: str
     owner: str
-    judges: bool
-    """Whether it refuses what cannot run (the fake takes anything)."""
 
     def open(self, gateway: str | None = None) -> Backend:
         """A new object over the same batch system, as after a restart."""
@@ -107,8 +105,6 @@ async def observe_until(
 class FakeRig:
     """The fake: its batch system lives in the object, so a restart gives the same one."""
 
-    judges = False
-
     def __init__(self) -> None:
         self.gateway = new_gateway_id()
         self.owner = "alice"
@@ -142,8 +138,6 @@ class FakeRig:
 
 class LocalRig:
     """The local backend in a directory of its own, with jobs of one user."""
-
-    judges = True
 
     def __init__(self, owner: str | None = None) -> None:
         self.gateway = new_gateway_id()

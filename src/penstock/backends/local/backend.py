@@ -93,7 +93,7 @@ class LocalBackend:
             raise Unavailable("; ".join(refused))
 
     async def changes(self) -> AsyncIterator[None]:
-        """Yields when a launcher says that one of its jobs ended."""
+        """Yields when a launcher says that one of its jobs ended. Raises Unavailable."""
         await self._in(self._looker, self._tree.prepare)
         async for _ in self._changes:
             yield

@@ -9,6 +9,8 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from penstock.model.errors import Unavailable
+
 
 class Changes:
     """Opened by the first who listens. Any number may; each gets a turn for everything since."""
@@ -23,9 +25,13 @@ class Changes:
         self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[None]:
-        """Until ``close``. Raises OSError when the socket cannot be made."""
+        """Until ``close``. Raises Unavailable when the socket cannot be made."""
         if self._socket is None and not self._closed:
-            self._open()
+            try:
+                self._open()
+            except OSError as error:
+                path = self._directory / self._name
+                raise Unavailable(f"{path} cannot be made: {error.strerror}") from error
         seen = self._count
         while not self._closed:
             if self._count == seen:
@@ -53,14 +59,17 @@ class Changes:
         path = self._directory / self._name
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             # Through the descriptor, because the path of a socket has room for 107 bytes only.
             sock.bind(f"/proc/self/fd/{directory}/{self._name}")
+            path.chmod(0o600)
+        except OSError:
+            sock.close()
+            raise
         finally:
             os.close(directory)
-        path.chmod(0o600)
         self._inode = path.stat().st_ino
         self._socket = sock
         asyncio.get_running_loop().add_reader(sock, self._read)
