@@ -35,6 +35,8 @@ def test_python_runs(name, gateway, tmp_path):
         stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, f"{name}:\n{done.stdout}{done.stderr}"
+    assert "Traceback" not in done.stderr, f"{name}:\n{done.stderr}"
+    assert "Unclosed" not in done.stderr, f"{name}:\n{done.stderr}"
     left = [cluster.name for cluster in gateway.client().list_clusters()]
     assert not left, f"{name} leaves clusters: {left}"
 
