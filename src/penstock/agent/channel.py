@@ -12,6 +12,7 @@ from penstock.agent.base import MAX_FRAME, Message, backoff, ssl_context
 from penstock.agent.child import describe, logger
 
 REFUSED_TIME = 900.0  # seconds of nothing but "unknown cluster" or "wrong token"
+STABLE = 10.0  # seconds after which a connection was a good one, and the next may come at once
 
 
 class Channel:
@@ -57,10 +58,12 @@ class Channel:
 
         pauses = backoff()
         while True:
+            start = time.monotonic()
             for server in self.config["servers"]:
                 if await self.serve_one(str(server)):
-                    pauses = backoff()
                     break
+            if time.monotonic() - start > STABLE:
+                pauses = backoff()
             await asyncio.sleep(next(pauses))
 
     async def serve_one(self, server: str) -> bool:

@@ -39,6 +39,12 @@ def parse_adapt(message: object) -> Optional[Bounds]:
     return Bounds(message["active"], minimum, maximum)
 
 
+def in_workers(wanted: int, present: int, nthreads: int) -> int:
+    """The scheduler's wish as a number of workers: before the first worker comes it cannot know
+    how many threads each will have, and counts threads."""
+    return wanted if present else -(-wanted // max(1, nthreads))
+
+
 class Retire(NamedTuple):
     """A ``retire`` message that makes sense."""
 

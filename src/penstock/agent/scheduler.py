@@ -24,6 +24,7 @@ from penstock.agent.rules import (
     Hysteresis,
     IdleClock,
     fit,
+    in_workers,
     number,
     parse_adapt,
     parse_retire,
@@ -208,8 +209,9 @@ class SchedulerAgent:
         """Sample the scheduler's own wish for workers; a changed target is reported at once."""
         target = None
         if self.hysteresis is not None:
-            wanted = self.bounds.clamp(int(self.scheduler.adaptive_target()))
-            target = self.bounds.clamp(self.hysteresis.update(wanted))
+            wish = int(self.scheduler.adaptive_target())
+            wish = in_workers(wish, len(self.scheduler.workers), self.config["nthreads"])
+            target = self.bounds.clamp(self.hysteresis.update(self.bounds.clamp(wish)))
         if target != self.target:
             self.target = target
             self.changed.set()

@@ -72,7 +72,7 @@ class Supervisor:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=(child_end,),
-            env=dict(os.environ, PYTHONUNBUFFERED="1"),
+            env=dict({"PYTHONUNBUFFERED": "1"}, **os.environ),
         )
         os.close(child_end)
         if self.asked:  # the signal came before there was a child to pass it to

@@ -53,6 +53,8 @@ AGENT_CONFIG = """
  "ca": PEM or null                                     to trust for https servers, besides the system's
  "scheduler_address": "tls://…"                        workers only
  "nthreads": 1, "memory": bytes, "nanny": true,        workers only
+ "nthreads": 1,                                        scheduler (optional): those of a worker to come,
+                                                       for the adaptive target while there is none
  "contact_host": null or "10.0.0.5",                   what to listen at and announce; null: find out
  "dashboard": true,                                    scheduler only
  "lifetime": null or seconds, "lifetime_stagger": seconds,    workers only

@@ -6,9 +6,12 @@ import pytest
 
 from rigs.agents import Rig, go_on, line, until
 
+both = pytest.mark.parametrize("python", ["newest", "old"], indirect=True)
+
 NOTHING = {"processing": 0, "queued": 0, "unrunnable": 0, "waiting": 0, "memory": 0, "erred": 0}
 
 
+@both
 async def test_a_cluster_lives_moves_its_data_and_ends(rig: Rig) -> None:
     server = rig.server
     scheduler = await rig.scheduler()
@@ -64,6 +67,7 @@ async def test_a_cluster_lives_moves_its_data_and_ends(rig: Rig) -> None:
     assert server.exits == []
 
 
+@both
 async def test_retiring_all_workers_goes_even_with_data(rig: Rig) -> None:
     await rig.scheduler()
     workers = [await rig.worker(1, 0), await rig.worker(2, 5, nanny=True)]
@@ -80,6 +84,7 @@ async def test_retiring_all_workers_goes_even_with_data(rig: Rig) -> None:
     assert rig.server.exits == []
 
 
+@both
 async def test_the_target_follows_the_work(rig: Rig) -> None:
     server = rig.server
     server.adapt = {"active": True, "minimum": 0, "maximum": 3}
@@ -130,6 +135,7 @@ async def test_the_agent_outlives_its_server_and_nonsense(rig: Rig) -> None:
     assert await worker.wait() == 0
 
 
+@both
 async def test_a_client_may_shut_the_scheduler_down(rig: Rig) -> None:
     scheduler = await rig.scheduler()
     worker = await rig.worker(nanny=True)

@@ -13,7 +13,10 @@ import pytest
 from rigs.agents import Job, Rig, go_on, line, own_python, until
 from rigs.environments import environment
 
+both = pytest.mark.parametrize("python", ["newest", "old"], indirect=True)
 
+
+@both
 async def test_a_killed_scheduler_is_reported_with_its_output(rig: Rig) -> None:
     scheduler = await rig.scheduler()
     worker = await rig.worker(nanny=True)
@@ -63,6 +66,7 @@ async def test_sigterm_leaves_nothing(rig: Rig, nanny: bool) -> None:
     assert rig.server.exits == []
 
 
+@both
 async def test_a_worker_told_to_end_hands_its_data_over(rig: Rig) -> None:
     await rig.scheduler()
     first = await rig.worker(1, 0, nanny=True)
@@ -82,6 +86,7 @@ async def test_a_worker_told_to_end_hands_its_data_over(rig: Rig) -> None:
     assert calls.read_text() == "x"  # not computed again
 
 
+@both
 async def test_nothing_outlives_a_killed_supervisor(rig: Rig) -> None:
     scheduler = await rig.scheduler()
     worker = await rig.worker(nanny=True)
@@ -105,6 +110,15 @@ async def test_a_worker_that_finds_no_scheduler_says_so(rig: Rig, nanny: bool) -
     assert f"could not join the scheduler at {address}" in str(report["reason"])
 
 
+@pytest.mark.parametrize("nanny", [True, False])
+async def test_a_worker_whose_time_is_over_ends_by_itself(rig: Rig, nanny: bool) -> None:
+    await rig.scheduler()
+    worker = await rig.worker(nanny=nanny, lifetime=1, lifetime_stagger=0)
+    assert await worker.wait() == 0
+    await until(lambda: not rig.server.workers, "the removal")
+    assert rig.server.exits == []
+
+
 class TestBroken:
     """Environments that cannot run Dask are told exactly."""
 
@@ -117,10 +131,6 @@ class TestBroken:
         assert str(report["reason"]) in job.log
         assert code == 78
         return str(report["reason"])
-
-    @pytest.fixture
-    def python(self) -> Path:
-        return own_python()
 
     async def test_no_distributed(self, rig: Rig) -> None:
         python = environment("empty")

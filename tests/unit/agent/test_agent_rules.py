@@ -13,6 +13,7 @@ from penstock.agent.rules import (
     Retire,
     choose,
     fit,
+    in_workers,
     number,
     parse_adapt,
     parse_retire,
@@ -74,6 +75,14 @@ class TestBounds:
     )
     def test_nonsense(self, message: object) -> None:
         assert parse_adapt(message) is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "present", "nthreads", "workers"),
+    [(9, 0, 4, 3), (8, 0, 4, 2), (1, 0, 4, 1), (0, 0, 4, 0), (9, 1, 4, 9), (9, 0, 1, 9)],
+)
+def test_a_wish_in_threads(wanted: int, present: int, nthreads: int, workers: int) -> None:
+    assert in_workers(wanted, present, nthreads) == workers
 
 
 class TestRetire:
