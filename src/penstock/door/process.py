@@ -226,8 +226,7 @@ class Door:
 
     def _sniffed_too_long(self, arrival: object) -> None:
         assert isinstance(arrival, Arrival)
-        self.refused(arrival, "first bytes took too long")
-        arrival.drop()
+        arrival.refuse(b"", "first bytes took too long")
 
     def _connected_too_late(self, arrival: object) -> None:
         assert isinstance(arrival, Arrival)
