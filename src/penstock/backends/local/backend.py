@@ -15,6 +15,7 @@ import pwd
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -164,9 +165,11 @@ class LocalBackend:
             if record is None or not self._tree.current(kept, look.now):
                 continue
             judged = journal.judge(batch, record, kept.cancelled, look)
-            jobs += judged
             if record.boot == look.boot and not look.has(record.pid, record.start):
-                left.update(self._left_behind(record, judged, look))
+                here = self._left_behind(record, judged, look)
+                judged = [_still_ending(job, record, here) for job in judged]
+                left.update(here)
+            jobs += judged
         tags = {batch.tag for batch in known}
         for (batch, index), process in journal.unrecorded(self._gateway, tags, look).items():
             jobs.append(_without_record(batch, index, process.pid, process.uid, look))
@@ -180,14 +183,14 @@ class LocalBackend:
         left = {}
         for job in judged:
             key = job.batch, job.index
-            main = record.started[job.index]
-            if look.has(main.pid, main.start):
-                self._families[key] = ending.members(*key, record, look)
-                continue
+            started = record.started[job.index]
+            main = look.has(started.pid, started.start)
             family = ending.still(self._families.pop(key, set()), look)
             family |= ending.members(*key, record, look)
             if family:
-                left[key] = family
+                self._families[key] = family
+                if main is None or not main.alive:
+                    left[key] = family
         return left
 
     def _cancel(self, jobs: Collection[Job]) -> tuple[Targets, list[str]]:
@@ -254,6 +257,13 @@ class LocalBackend:
             except OSError as error:
                 where = self._tree.root / batch.tag
                 raise Unavailable(f"{where} cannot be deleted: {error.strerror}") from error
+
+
+def _still_ending(job: Job, record: Record, left: Targets) -> Job:
+    """Nobody wrote down its end, so it ends with its last process."""
+    if (job.batch, job.index) not in left or job.index in record.ended:
+        return job
+    return replace(job, phase=Phase.ENDING, exit=None, exit_code=None, reason="")
 
 
 def _without_record(batch: BatchId, index: int, pid: int, uid: int | None, look: Look) -> Job:
