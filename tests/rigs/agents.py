@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import ipaddress
 import json
-import os
 import signal
+import ssl
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -42,7 +43,8 @@ def keypair() -> tuple[str, str]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "dask-internal")])
     now = datetime.datetime.now(datetime.timezone.utc)
-    usage = x509.SubjectAlternativeName([x509.DNSName("dask-internal")])
+    names = [x509.DNSName("dask-internal"), x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))]
+    usage = x509.SubjectAlternativeName(names)
     cert = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -77,6 +79,7 @@ class ChannelServer:
     answer: int = 0
     """An HTTP status to refuse channels with; 0 serves them."""
     links: list[web.WebSocketResponse] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
     _runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -86,7 +89,7 @@ class ChannelServer:
         app.router.add_post("/api/v1/clusters/{name}/exits", self._exit)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -100,7 +103,7 @@ class ChannelServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     async def send(self, message: object) -> None:
         """Send a message (or text as it is) to the agent."""
@@ -322,15 +325,3 @@ async def go_on(process: asyncio.subprocess.Process) -> None:
 def own_python() -> Path:
     """The interpreter of the tests, with the newest of everything."""
     return Path(sys.executable)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
-    with suppress(psutil.Error):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
-
-
-def group_of(pid: int) -> int:
-    """The process group of a process."""
-    return os.getpgid(pid)
