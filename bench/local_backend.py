@@ -65,8 +65,21 @@ def launcher_cost(directory: Path, batch: Batch) -> tuple[float, int]:
 
 
 async def run(count: int, owner: str, directory: Path) -> None:
-    gateway, cluster, stall = new_gateway_id(), new_cluster_name(), Stall()
-    backend = LocalBackend("local", gateway, directory, allow_root=True)
+    gateway = new_gateway_id()
+    backend = LocalBackend("local", gateway, directory, allow_root=True, grace=0.0)
+    try:
+        await measure(backend, gateway, count, owner, directory)
+    finally:
+        while jobs := [job for job in (await backend.observe()).jobs if job.alive]:
+            await backend.cancel(jobs)
+            await asyncio.sleep(0.05)
+        await backend.aclose()
+
+
+async def measure(
+    backend: LocalBackend, gateway: str, count: int, owner: str, directory: Path
+) -> None:
+    cluster, stall = new_cluster_name(), Stall()
     command = ("/bin/sleep", "1000")
     for sequence in range(5):
         batch = Batch(
@@ -90,7 +103,6 @@ async def run(count: int, owner: str, directory: Path) -> None:
         took = time.perf_counter() - before
         print(f"cancel  {count} jobs: {told * 1e3:6.1f} ms, gone after {took * 1e3:.1f} ms")
         await backend.forget(cluster)
-    await backend.aclose()
 
 
 async def observe(backend: LocalBackend, stall: Stall, count: int) -> list[Job]:
