@@ -54,6 +54,7 @@ class Handover:
         self._links: list[_Link] = []
         self._listener: socket.socket | None = None
         self._next_id = 0
+        self._retired = False
         self.handed = 0
 
     @property
@@ -87,7 +88,7 @@ class Handover:
 
     def offer(self, arrival: Arrival) -> None:
         """Queue a socket for the server; it is refused at once when too many wait already."""
-        if len(self._waiting) >= self._limit:
+        if len(self._waiting) >= self._limit or (self._retired and not self.servers):
             arrival.away()
             return
         self._waiting.add(arrival, self.loop.now)
@@ -126,9 +127,8 @@ class Handover:
             self._queue[arrival] = None
             self._queue.move_to_end(arrival, last=False)
 
-    def expire(self, arrival: object) -> None:
+    def expire(self, arrival: Arrival) -> None:
         """Nobody took it in time."""
-        assert isinstance(arrival, Arrival)
         self._waiting.add(arrival, self.loop.now)
         self.forget(arrival)
         arrival.away()
@@ -147,6 +147,23 @@ class Handover:
         self._links.remove(link)
         self.again(unacknowledged)
         self.flush()
+
+    def tick(self) -> None:
+        """Try again what failed for want of something; let servers go that nothing waits for."""
+        self.flush()
+        if self._retired and not self._waiting:
+            for link in list(self._links):
+                link.close()
+
+    def retire(self) -> None:
+        """Free the control socket for a successor. Servers are let go, so that they find it, once
+        they have what waits; what waits for no server is refused: none will come here again."""
+        self._retired = True
+        self.stop_listening()
+        self.flush()
+        if not self.servers:
+            for arrival in list(self._queue):
+                self.expire(arrival)
 
     def stop_listening(self) -> None:
         """Free the control socket for a successor."""

@@ -133,8 +133,9 @@ class Door:
             sock.close()
         self._listeners.clear()
         self._save_routes()
-        self._handover.stop_listening()
+        self._handover.retire()
         self._control.release()
+        self._end_when_empty()
 
     def hand_over(self, arrival: Arrival) -> None:
         """Give the socket to the server, now or when there is one."""
@@ -160,6 +161,9 @@ class Door:
             self._by_origin[arrival.origin] = count
         else:
             self._by_origin.pop(arrival.origin, None)
+        self._end_when_empty()
+
+    def _end_when_empty(self) -> None:
         if self._retiring and not self._arrivals:
             self.stop()
 
@@ -211,7 +215,7 @@ class Door:
             deadlines.check(now)
         if self.routes.dirty:
             self._save_routes()
-        self._handover.flush()
+        self._handover.tick()
         room = len(self._arrivals) < self._capacity
         if not self._accepting and now >= self._accept_after and room:
             self._accepting = True
@@ -237,6 +241,7 @@ class Door:
         arrival.drop()
 
     def _waited_too_long(self, arrival: object) -> None:
+        assert isinstance(arrival, Arrival)
         self._handover.expire(arrival)
 
     def _end(self) -> None:

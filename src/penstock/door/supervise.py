@@ -23,6 +23,7 @@ from penstock.model.errors import PenstockError
 
 _log = logging.getLogger(__name__)
 
+_LONGEST_PATH = 107  # unix(7): sun_path has 108 bytes, one for the end
 _START_SECONDS = 20.0
 _STEADY_SECONDS = 10.0
 """A door that lived as long as this is started again at once; one that dies sooner, with back-off."""
@@ -54,6 +55,11 @@ class DoorInfo:
 
 async def find_door(control: str) -> DoorInfo | None:
     """The door that answers at this control socket, or None. Raises DoorError for a mute one."""
+    if len(os.fsencode(control)) > _LONGEST_PATH:
+        raise DoorError(
+            f"The path of the control socket, {control}, is longer than the {_LONGEST_PATH} bytes "
+            "that Linux allows. Use a state directory with a shorter path."
+        )
     try:
         return DoorInfo.of(await ask(control, {"op": "info"}))
     except (FileNotFoundError, ConnectionError):
