@@ -89,21 +89,27 @@ async def authenticate(request: web.Request) -> User:
 
 @dataclass
 class Gateway:
-    """The gateway under test. ``now`` moves its clock; ``touched`` lists what the API let pass."""
+    """The gateway under test. ``ahead`` moves its clock; ``touched`` lists what the API let pass.
+
+    Browsers treat ``http://127.0.0.1`` like HTTPS; ``host`` may be ``gateway.example.org``, which
+    the browser rig leads here, too, for plain HTTP as on a network.
+    """
 
     loop: LoopThread
     signer: Signer = field(default_factory=lambda: Signer(b"a secret of 32 bytes, for tests!"))
     clusters: dict[str, Cluster] = field(default_factory=dict)
     touched: list[str] = field(default_factory=list)
     ahead: float = 0.0
+    host: str = "127.0.0.1"
     port: int = 0
+    credentials: str = f"alice:{PASSWORDS['alice']}"
 
     def now(self) -> float:
         return time.time() + self.ahead
 
     @property
     def base(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def add(self, user: str, dashboard: str, status: Status = Status.RUNNING) -> Cluster:
         cluster = make_cluster(user, dashboard, status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiohttp import web
 from selenium import webdriver
@@ -24,6 +24,8 @@ class Attackable(Protocol):
     base: str
     touched: list[str]
     """Requests that the API let pass, as "METHOD path"; CHANNEL for an agent's WebSocket."""
+    credentials: str
+    """``alice:<password>``; she is an admin."""
 
     def add(self, user: str, dashboard: str) -> Cluster:
         """A running cluster of that user with that dashboard."""
@@ -34,11 +36,15 @@ class Attackable(Protocol):
 
 @dataclass
 class Attack:
-    """The state of one test: ``own`` is the hostile cluster, ``victim`` the other one."""
+    """The state of one test: ``own`` is the hostile cluster, ``victim`` the other one.
 
-    gateway: Any
+    ``link`` is the hostile dashboard's, as the viewer gets it.
+    """
+
+    gateway: Attackable
     own: str = ""
     victim: str = ""
+    link: str = ""
     victim_hits: list[str] = field(default_factory=list)
 
     @property

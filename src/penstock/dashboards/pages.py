@@ -22,6 +22,12 @@ _STYLE = (
 )
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
+_ENDS = {
+    Status.STOPPING: "is stopping",
+    Status.STOPPED: "has stopped",
+    Status.FAILED: "has failed",
+}
+
 LOGIN = "login"
 """What stands in a token's place in the path that the login form is sent to."""
 
@@ -75,8 +81,14 @@ def no_dashboard(cluster: Cluster, frame_ancestors: Sequence[str]) -> web.Respon
             "“bokeh” is missing in its environment."
         )
         return _reason("No dashboard", text, "", 404, frame_ancestors)
-    text = f"The cluster is {cluster.status.name.lower()}, and its dashboard is gone with it."
+    text = f"The cluster {_ENDS[cluster.status]}, and its dashboard is gone with it."
     return _reason("No dashboard", text, cluster.reason, 404, frame_ancestors)
+
+
+def expired_pane(frame_ancestors: Sequence[str]) -> web.Response:
+    """What a frame shows instead of the login form, which must not stand in anybody's frame."""
+    text = "This pane's link is not valid any more; take a new one from the cluster."
+    return _reason("Link expired", text, "", 401, frame_ancestors)
 
 
 def unreachable(status: int, text: str, frame_ancestors: Sequence[str]) -> web.Response:

@@ -143,6 +143,8 @@ class Dashboards:
         return access.Shown(asked.token is not None, ticket, capability, session, password)
 
     def _ask(self, asked: paths.Asked, context: access.Context) -> web.Response:
+        if context.framed:
+            return pages.expired_pane(self._ancestors)
         response = pages.login_form(asked.name, asked.page)
         if not context.page:
             # For programs: browsers would put up their own prompt, and remember the password.

@@ -26,8 +26,10 @@ def loop() -> Iterator[LoopThread]:
 
 
 @pytest.fixture
-def gateway(loop: LoopThread) -> Iterator[Gateway]:
+def gateway(loop: LoopThread, request: pytest.FixtureRequest) -> Iterator[Gateway]:
+    """A gateway; parametrise indirectly for another host name than 127.0.0.1."""
     with running_gateway(loop) as running:
+        running.host = getattr(request, "param", running.host)
         yield running
 
 

@@ -48,6 +48,7 @@ def log_in(browser: webdriver.Chrome, user: str, password: str | None = None) ->
     browser.find_element(By.TAG_NAME, "button").click()
 
 
+@pytest.mark.parametrize("gateway", ["127.0.0.1", "gateway.example.org"], indirect=True)
 def test_task_stream_draws_while_work_runs(
     browser: webdriver.Chrome, gateway: Gateway, dask: DaskCluster
 ) -> None:

@@ -14,13 +14,22 @@ import pytest
 from selenium import webdriver
 
 from rigs.chromium import until
-from rigs.dashboards import PASSWORDS, Gateway, LoopThread, running_site
-from rigs.hostile import SECRET, Attack, click, cookies, outcome
+from rigs.dashboards import Gateway, LoopThread, running_site
+from rigs.hostile import SECRET, Attack, Attackable, click, cookies, outcome
+
+HOSTS = ("127.0.0.1", "gateway.example.org")
 
 
 @pytest.fixture
-def attack(loop: LoopThread, gateway: Gateway, browser: webdriver.Chrome) -> Iterator[Attack]:
+def attackable(gateway: Gateway) -> Attackable:
+    """The gateway that is attacked."""
+    return gateway
+
+
+@pytest.fixture
+def attack(loop: LoopThread, attackable: Attackable, browser: webdriver.Chrome) -> Iterator[Attack]:
     """A hostile cluster of mallory's beside alice's, and alice's browser, logged in everywhere."""
+    gateway = attackable
     attack = Attack(gateway)
     with contextlib.ExitStack() as stack:
         victim = stack.enter_context(running_site(loop, {"/{rest:.*}": attack.serve_victim}))
@@ -28,7 +37,8 @@ def attack(loop: LoopThread, gateway: Gateway, browser: webdriver.Chrome) -> Ite
         alices = gateway.add("alice", f"http://127.0.0.1:{victim}")
         mallorys = gateway.add("mallory", f"http://127.0.0.1:{hostile}")
         attack.victim, attack.own = alices.name, mallorys.name
-        with_password = gateway.base.replace("//", f"//alice:{PASSWORDS['alice']}@")
+        attack.link = gateway.link(mallorys, "alice")
+        with_password = gateway.base.replace("//", f"//{gateway.credentials}@")
         browser.get(f"{with_password}/api/v1/clusters/")
         assert alices.name in browser.page_source
         browser.get(gateway.link(alices, "alice"))
@@ -45,10 +55,10 @@ def assert_unharmed(browser: webdriver.Chrome, attack: Attack, before: list[obje
     assert not any("evil" in value for _, _, value in cookies(browser))
 
 
+@pytest.mark.parametrize("gateway", HOSTS, indirect=True)
 def test_a_hostile_dashboard_wins_nothing(browser: webdriver.Chrome, attack: Attack) -> None:
     before = list(cookies(browser))
-    hostile = attack.gateway.clusters[attack.own]
-    browser.get(attack.gateway.link(hostile, "alice"))
+    browser.get(attack.link)
     assert outcome(browser, "attacked") == {}
     assert_unharmed(browser, attack, before)
     assert attack.victim_hits == []
@@ -60,12 +70,22 @@ def test_a_hostile_dashboard_wins_nothing(browser: webdriver.Chrome, attack: Att
     assert more == [f"/clusters/{attack.own}/"]
 
 
+@pytest.mark.parametrize(
+    ("gateway", "foreign"),
+    [
+        ("127.0.0.1", "localhost"),
+        ("gateway.example.org", "localhost"),
+        # For cookies one site with the gateway: every SameSite cookie is sent along.
+        ("gateway.example.org", "people.example.org"),
+    ],
+    indirect=["gateway"],
+)
 def test_a_foreign_site_wins_nothing(
-    browser: webdriver.Chrome, loop: LoopThread, attack: Attack
+    browser: webdriver.Chrome, loop: LoopThread, attack: Attack, foreign: str
 ) -> None:
     before = list(cookies(browser))
     with running_site(loop, {"/{rest:.*}": attack.serve_foreign}) as port:
-        browser.get(f"http://localhost:{port}/")  # another site than 127.0.0.1
+        browser.get(f"http://{foreign}:{port}/")
         assert outcome(browser, "attacked") == {}
         click(browser)
         assert outcome(browser, "clicked") == {}
@@ -86,13 +106,13 @@ LEADS = (
 )
 
 
+@pytest.mark.parametrize("gateway", HOSTS, indirect=True)
 def test_a_hostile_dashboard_leads_its_viewer_to_no_change(
     browser: webdriver.Chrome, attack: Attack
 ) -> None:
     before = list(cookies(browser))
-    link = attack.gateway.link(attack.gateway.clusters[attack.own], "alice")
     for lead in LEADS:
-        browser.get(link.replace("/status", "/quiet"))
+        browser.get(attack.link.replace("/status", "/quiet"))
         until(lambda: browser.title == "quiet", "the page is there")
         here = browser.current_url
         browser.execute_script(

@@ -190,7 +190,10 @@ async def test_frames_need_no_cookie_but_a_capability() -> None:
         async with found.get(f"{found.capability}/individual-x", frame) as answer:
             assert answer.status == 200
             assert "frame-ancestors 'self'" in answer.headers["Content-Security-Policy"]
-        assert (await found.text(f"{found.path}/individual-x", frame))[0] == 401
+        status, text = await found.text(f"{found.path}/individual-x", frame)
+        assert status == 401
+        assert "not valid any more" in text
+        assert "<form" not in text
         base = found.ticket().removesuffix("/status")
         assert await found.text(f"{base}/individual-x") == (200, "pane")  # the Lab's own check
 
@@ -428,7 +431,7 @@ async def test_a_server_that_does_not_speak_http_harms_nobody(lies: bytes) -> No
     [
         (Status.PENDING, 503, "is starting"),
         (Status.STOPPING, 404, "is stopping"),
-        (Status.STOPPED, 404, "is stopped"),
+        (Status.STOPPED, 404, "has stopped"),
         (Status.FAILED, 404, "sbatch: &lt;b&gt;invalid&lt;/b&gt; partition"),
         (Status.RUNNING, 404, "has no dashboard"),
     ],
