@@ -10,8 +10,13 @@ or killing the server breaks no connection and no computation.
     loop.py         the event loop: epoll, deadlines, a short busy wait
     splice.py       bytes between two sockets
     sniff.py        one connection from accept to its fate
-    handover.py     the control socket: servers that take sockets and give routes
-    process.py      the process: listeners, limits, signals
+    handover.py     the queue of sockets that servers take
+    control.py      one control connection: a server's sockets, acknowledgements and routes
+    listen.py       opening the door's sockets
+    core.py         accepting, limits, and what holds all this together
+    process.py      the process from start to exit code
+    logs.py         its log
+    protocol.py     the messages on the control socket
     link.py         the server's end of the control socket (asyncio)
     supervise.py    the server's care for the process: start, watch, replace, stop
 """

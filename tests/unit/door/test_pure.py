@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from penstock.door import protocol
 from penstock.door.config import DoorConfig, show_address
+from penstock.door.core import _network
 from penstock.door.logs import Log
 from penstock.door.loop import Deadlines
-from penstock.door.process import _network
 from penstock.door.routes import PREFIX, Routes, check_route
 from penstock.door.sniff import alert, begins_http
 
