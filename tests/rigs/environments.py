@@ -68,7 +68,8 @@ def _root() -> Path:
     root = Path(os.environ.get("PENSTOCK_TEST_ENVS", "/var/tmp/penstock-test-envs"))
     if root.exists() and (root.stat().st_uid != os.getuid()):
         root = root.with_name(f"{root.name}-{os.getuid()}")
-    root.mkdir(mode=0o755, parents=True, exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
+    root.chmod(0o755)
     return root
 
 

@@ -26,10 +26,12 @@ def make_nanny(failures: List[BaseException]) -> Any:
     class ReportingNanny(Nanny):  # type: ignore[misc, unused-ignore]
         async def instantiate(self, *args: Any, **kwargs: Any) -> Any:
             try:
-                return await super().instantiate(*args, **kwargs)
+                status = await super().instantiate(*args, **kwargs)
             except Exception as error:
                 failures.append(error)
                 raise
+            failures.clear()
+            return status
 
     return ReportingNanny
 
@@ -65,7 +67,7 @@ async def run_worker(config: Message) -> int:
     told = asyncio.get_event_loop().create_future()
     on_termination(lambda reason: None if told.done() else told.set_result(reason))
     server = (make_nanny(failures) if config["nanny"] else Worker)(**worker_options(config))
-    start = asyncio.ensure_future(server.start())
+    start = asyncio.ensure_future(started(server))
     await asyncio.wait({start, told}, return_when=asyncio.FIRST_COMPLETED)
     if not told.done():
         check_start(config, start, server, failures)
@@ -81,11 +83,16 @@ async def run_worker(config: Message) -> int:
     return 0
 
 
+async def started(server: Any) -> None:
+    """Start by ``await server``: in old versions only that obeys ``death_timeout``."""
+    await server
+
+
 def check_start(config: Message, start: Any, server: Any, failures: List[BaseException]) -> None:
     """Raises Failed when the worker did not come up."""
     error = start.exception()
-    if error is None and server.status.name in ("running", "closing_gracefully"):
-        return
+    if error is None and not failures and server.status.name != "failed":
+        return  # it may be closed again already, if its scheduler wished so
     cause = failures[-1] if failures else error
     words = describe(cause) if cause is not None else "it closed while starting"
     place = config["scheduler_address"]
