@@ -54,11 +54,11 @@ class LoopThread:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
-    def serve(self, app: web.Application) -> tuple[int, Callable[[], None]]:
+    def serve(self, make_app: Callable[[], web.Application]) -> tuple[int, Callable[[], None]]:
         """Serve an application on a free port of 127.0.0.1; returns the port and how to stop it."""
 
         async def start() -> tuple[web.AppRunner, int]:
-            runner = web.AppRunner(app, shutdown_timeout=1)
+            runner = web.AppRunner(make_app(), shutdown_timeout=1)
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
@@ -153,10 +153,12 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def running_gateway(loop: LoopThread, **options: Any) -> Iterator[Gateway]:
-    """A gateway that serves until the block ends."""
-    gateway = Gateway(loop)
-    gateway.port, stop = loop.serve(gateway.app(**options))
+def running_gateway(
+    loop: LoopThread, kind: type[Gateway] | None = None, **options: Any
+) -> Iterator[Gateway]:
+    """A gateway that serves until the block ends; ``kind``: another class than ``Gateway``."""
+    gateway = (kind or Gateway)(loop)
+    gateway.port, stop = loop.serve(lambda: gateway.app(**options))
     try:
         yield gateway
     finally:
@@ -166,9 +168,13 @@ def running_gateway(loop: LoopThread, **options: Any) -> Iterator[Gateway]:
 @contextlib.contextmanager
 def running_site(loop: LoopThread, routes: Mapping[str, Any]) -> Iterator[int]:
     """Any other web site (GET path → handler) on a port of its own."""
-    app = web.Application()
-    app.add_routes([web.route("*", path, handler) for path, handler in routes.items()])
-    port, stop = loop.serve(app)
+
+    def make_app() -> web.Application:
+        app = web.Application()
+        app.add_routes([web.route("*", path, handler) for path, handler in routes.items()])
+        return app
+
+    port, stop = loop.serve(make_app)
     try:
         yield port
     finally:
