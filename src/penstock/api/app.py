@@ -26,5 +26,7 @@ def make_app(services: Services) -> web.Application:
         get_cluster=services.control.get,
         signer=services.signer,
         authenticate=authenticate,
+        lifetimes=services.lifetimes,
+        frame_ancestors=services.settings.dashboards.frame_ancestors,
     )
     return app

@@ -121,7 +121,7 @@ async def _vetted(
 ) -> dict[str, object]:
     """The hello with both addresses checked and made plain. Raises Invalid."""
     speaker = _speaker(request)
-    uid = lookup(cluster.owner).uid if speaker.same_host else -1
+    uid = (await asyncio.to_thread(lookup, cluster.owner)).uid if speaker.same_host else -1
 
     def listens_as_owner(host: str, port: int) -> bool:
         return LISTENERS.uids(host, port) == {uid}

@@ -70,7 +70,9 @@ def render(request: web.Request, cluster: Cluster) -> dict[str, object]:
     own = cluster.user == user.name
     route = None
     if own and cluster.dashboard_address:
-        route = ticket_route(cluster, user, shared.signer, shared.clock())
+        route = ticket_route(
+            cluster, user, shared.signer, shared.clock(), lifetimes=shared.lifetimes
+        )
     return cluster_json(cluster, route, secrets=own)
 
 
@@ -92,7 +94,8 @@ async def create_cluster(request: web.Request) -> web.Response:
     if not isinstance(options, Mapping):
         raise Invalid(f"cluster_options must be an object, not {type(options).__name__}")
     shared, user = services(request), user_of(request)
-    identity = lookup(shared.settings.unix_user(user.name))
+    # The directory service may take its time; nothing else waits for it.
+    identity = await asyncio.to_thread(lookup, shared.settings.unix_user(user.name))
     spec, shown = resolve(shared.settings, listener(request), options, user, identity)
     cluster = await shared.control.create(
         user=user.name, owner=identity.name, spec=spec, options=shown

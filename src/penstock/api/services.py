@@ -11,6 +11,7 @@ from aiohttp import web
 
 from penstock.auth import Authenticator, Signer, User
 from penstock.control import Control
+from penstock.dashboards import Lifetimes
 from penstock.model.cluster import Cluster
 from penstock.model.errors import NotFound
 from penstock.model.ids import CLUSTER_NAME
@@ -31,6 +32,12 @@ class Services:
     clock: Callable[[], float] = time.time
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server ends: long polls answer at once, so that clients ask the next server."""
+
+    @property
+    def lifetimes(self) -> Lifetimes:
+        """How long dashboard links, browsers' logins and open pages hold."""
+        pages = self.settings.dashboards
+        return Lifetimes(pages.ticket_lifetime, pages.session_lifetime, pages.page_lifetime)
 
 
 SERVICES = web.AppKey("services", Services)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from pathlib import Path
 
 import structlog
 
@@ -28,6 +30,9 @@ from penstock.settings import Settings
 from penstock.store import Store
 
 log = structlog.get_logger("penstock.server")
+
+SHARED_JOBS = Path("/var/lib/penstock-jobs")
+"""Directory of local jobs when they run as many users."""
 
 OnRoute = Callable[[str, tuple[str, int] | None], None]
 
@@ -97,12 +102,17 @@ def make_backends(settings: Settings, gateway: str, state: State) -> Mapping[str
         name: LocalBackend(
             name,
             gateway,
-            section.directory or state.directory / "jobs",
+            section.directory or _job_directory(state, single_user),
             allow_root=single_user,
             period=section.period,
         )
         for name, section in settings.backends.items()
     }
+
+
+def _job_directory(state: State, single_user: bool) -> Path:
+    """Where local jobs live: users must be able to pass through it, which ``state`` forbids."""
+    return state.directory / "jobs" if single_user or os.geteuid() != 0 else SHARED_JOBS
 
 
 def door_config(settings: Settings, state: State) -> DoorConfig:

@@ -23,7 +23,8 @@ class LocalBackendSettings(Section):
     )
     directory: AbsolutePath | None = Field(
         default=None,
-        description="Where jobs get their private directories. Not set: below the state directory.",
+        description="Where jobs get their private directories. Not set: below the state directory, "
+        "or /var/lib/penstock-jobs when the jobs run as many users.",
     )
 
 
