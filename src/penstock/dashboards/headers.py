@@ -66,6 +66,11 @@ def page_policy(frame_ancestors: Sequence[str]) -> str:
     )
 
 
+def is_source(text: str) -> bool:
+    """True for text that stands for one source in a policy, and ends neither it nor the header."""
+    return re.fullmatch(r"[!-~]+", text) is not None and not {";", ","} & set(text)
+
+
 def security_headers(policy: str, *, shared: bool) -> dict[str, str]:
     """What every proxied answer carries. ``shared``: asked for under a capability.
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from aiohttp import web
 
 from penstock.auth import Signer, User
-from penstock.dashboards import access, pages, paths
+from penstock.dashboards import access, headers, pages, paths
 from penstock.dashboards.grants import Grants, Kind, Lifetimes, Viewer
 from penstock.dashboards.origin import PREFIX, foreign_origin
 from penstock.dashboards.proxy import Bounds, Target, forward, open_session
@@ -41,8 +41,11 @@ def add_routes(
     ``authenticate`` gets a request with ``Authorization`` and returns its user, or None, or raises
     ``UserError``, whose text the login form shows; limits on guessing are its own. ``clock`` in
     seconds since the epoch. ``frame_ancestors``: CSP sources that may show pages in frames, such
-    as ``https://jupyter.example.org``.
+    as ``https://jupyter.example.org``. Raises ValueError for text that is not one such source.
     """
+    for source in frame_ancestors:
+        if not headers.is_source(source):
+            raise ValueError(f"{source!r} is not one CSP source, such as https://hub.example.org")
     dashboards = Dashboards(
         get_cluster,
         Grants(signer, lifetimes),
@@ -204,10 +207,10 @@ class Dashboards:
         if not user_name or ":" in user_name:
             return pages.login_form(name, page, "Please enter your user name and password.")
         pair = base64.b64encode(f"{user_name}:{password}".encode()).decode()
-        headers = {**request.headers, "Authorization": f"Basic {pair}"}
-        headers.pop("Cookie", None)
+        shown = {**request.headers, "Authorization": f"Basic {pair}"}
+        shown.pop("Cookie", None)
         try:
-            user = await self._authenticate(request.clone(headers=headers))
+            user = await self._authenticate(request.clone(headers=shown))
         except UserError as error:
             return pages.login_form(name, page, str(error), status=error.status)
         if user is None:

@@ -108,6 +108,13 @@ def test_pages_are_sandboxed_without_an_origin() -> None:
     assert policy.endswith("frame-ancestors 'self' https://jupyter.example.org")
 
 
+@pytest.mark.parametrize("text", ["", "a b", "https://x;script-src *", "a,b", "a\nb", "ä"])
+def test_sources_end_no_policy(text: str) -> None:
+    assert not headers.is_source(text)
+    assert headers.is_source("https://*.example.org:8443")
+    assert headers.is_source("'self'")
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_foreign_pages_may_read_only_with_a_capability(shared: bool) -> None:
     dressed = headers.security_headers("sandbox", shared=shared)
