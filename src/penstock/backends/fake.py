@@ -29,7 +29,8 @@ class Faults:
     """How likely each misfortune is (0 to 1), and how slow things are (seconds). May be changed.
 
     ``lost_reply``: accepted, but the caller only learns that something went wrong. ``late``: the
-    same, and accepted some time within the visibility delay. ``lost_request``: never arrived, and
+    same, and accepted some time within the visibility delay. ``hidden``: accepted, and not shown
+    before some of the visibility delay has passed. ``lost_request``: never arrived, and
     the caller cannot know. ``unavailable``: certainly not taken. ``partial``: a look misses some
     jobs and says so. ``blind``: a look gets no answer. ``deaf``: a cancel gets no answer, and
     part of it happened. ``dies``: a job dies within ``dies_within`` seconds of running.
@@ -38,6 +39,7 @@ class Faults:
 
     lost_reply: float = 0.0
     late: float = 0.0
+    hidden: float = 0.0
     lost_request: float = 0.0
     unavailable: float = 0.0
     partial: float = 0.0
@@ -110,12 +112,13 @@ class FakeBackend:
             raise Unavailable(f"{self.name}: connection refused")
         if self._happens(faults.lost_request):
             raise Uncertain(f"{self.name}: timed out")
+        late = self._happens(faults.late)
         delay = 0.0
-        if self._happens(faults.late):
+        if late or self._happens(faults.hidden):
             delay = self.capabilities.visibility * self._rng.random()
         self._accept(batch, delay)
         await asyncio.sleep(faults.latency * self._rng.random())
-        if delay or self._happens(faults.lost_reply):
+        if late or self._happens(faults.lost_reply):
             raise Uncertain(f"{self.name}: connection reset by peer")
 
     async def observe(self) -> Snapshot:

@@ -69,7 +69,7 @@ def judge(situation: Situation, tracked: Tracked, result: Plan) -> BatchRow:
         return replace(row, state=RowState.CLOSED)
     jobs = jobs_of(situation, row)
     if row.state is RowState.INTENDED:
-        if jobs or tracked.seen or tracked.accepted:
+        if arrived(tracked, jobs):
             result.actions.append(Adopt(row.sequence))
             row = replace(row, state=RowState.SUBMITTED)
         elif absence_proves(situation, tracked):
@@ -78,6 +78,11 @@ def judge(situation: Situation, tracked: Tracked, result: Plan) -> BatchRow:
         else:
             result.awaited.add(row.backend)
     return note_losses(situation, tracked, row, jobs, result)
+
+
+def arrived(tracked: Tracked, jobs: Mapping[int, Job]) -> bool:
+    """Whether the batch system has, or had, jobs of this row (rule 2)."""
+    return bool(jobs or tracked.seen) or tracked.accepted
 
 
 def note_losses(

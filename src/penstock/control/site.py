@@ -155,7 +155,7 @@ class Site:
         self.jobs, self.look = jobs, look
         horizon = _now() - RECANCEL
         self._told = {key: at for key, at in self._told.items() if at > horizon}
-        for name in changed:
+        for name in sorted(changed):
             self._wake(name)
 
     async def _sort(self, snapshot: Snapshot) -> dict[str, dict[int, dict[int, Job]]]:
@@ -175,7 +175,7 @@ class Site:
                     into = jobs.setdefault(batch.cluster, {}).setdefault(batch.sequence, {})
             if owner is None:
                 self._orphan(job)
-            elif job.owner != owner:
+            elif not ours(job, owner):
                 self._stranger(job)
             elif job.index not in into or job.alive:
                 into[job.index] = job
@@ -231,6 +231,11 @@ class Site:
                 self._told.pop((job.batch, job.index, job.native), None)
             return False
         return True
+
+
+def ours(job: Job, owner: str) -> bool:
+    """Whether a job under a cluster's tag is the cluster's: anybody can write a tag."""
+    return job.owner == owner
 
 
 def _keep_missing(
