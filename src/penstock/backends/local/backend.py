@@ -194,18 +194,20 @@ class LocalBackend:
         return left
 
     def _cancel(self, jobs: Collection[Job]) -> tuple[Targets, list[str]]:
-        targets = self._targets({(job.batch, job.index): job for job in jobs})
+        targets, first = self._targets({(job.batch, job.index): job for job in jobs})
         indices: dict[BatchId, set[int]] = {}
         for batch, index in targets:
             indices.setdefault(batch, set()).add(index)
         for batch, some in indices.items():
             self._tree.note_cancelled(batch, some)
-        return targets, ending.ask({target for some in targets.values() for target in some})
+        return targets, ending.ask(first)
 
-    def _targets(self, jobs: dict[Key, Job]) -> Targets:
+    def _targets(self, jobs: dict[Key, Job]) -> tuple[Targets, set[ending.Target]]:
+        """(all processes of these jobs, those of them that are asked first)."""
         look = self._look()
         known, _ = self._tree.look()
         found: Targets = {}
+        first: set[ending.Target] = set()
         for (batch, index), job in jobs.items():
             kept = known.get(batch)
             record = kept.record if kept else _guess(job, look)
@@ -214,7 +216,8 @@ class LocalBackend:
             targets = ending.members(batch, index, record, look)
             if targets:
                 found[batch, index] = targets
-        return found
+                first |= ending.asked_first(index, record, targets)
+        return found, first
 
     def _kill(self, jobs: Targets) -> Targets:
         """Kill what is left of these jobs, children of the meantime included; says what was."""

@@ -80,6 +80,17 @@ def members(batch: BatchId, index: int, record: Record, look: Look) -> set[Targe
     return found
 
 
+def asked_first(index: int, record: Record, targets: set[Target]) -> set[Target]:
+    """Who of a job hears SIGTERM: its main process, or all when that is gone.
+
+    Not the whole family at once: a worker's agent hands the data over before it ends its children,
+    which it cannot when they are dead already.
+    """
+    started = record.started.get(index)
+    main = (started.pid, started.start) if started else None
+    return {main} if main is not None and main in targets else targets
+
+
 def ask(targets: set[Target]) -> list[str]:
     """Ask to end; a stopped process is woken up to hear it. Returns what refused."""
     refused = send(targets, signal.SIGTERM)
