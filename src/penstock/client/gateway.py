@@ -14,6 +14,18 @@ __all__ = ["Gateway", "GatewayCluster"]
 class Gateway(BaseGateway):  # type: ignore[misc]  # dask_gateway has no types
     """As ``dask_gateway.Gateway``, address and credentials from the Dask configuration too."""
 
+    def close(self) -> Any:
+        """Close the client; once more is fine."""
+        if getattr(self, "_closed", False):
+            return None
+        self._closed = True
+        return super().close()
+
+    def __del__(self) -> None:
+        # The base class closes again at collection, and complains when its loop is gone by then.
+        if not getattr(self, "_closed", False):
+            super().__del__()
+
     async def _ask(self, cluster_name: str, what: str, **query: object) -> Any:
         pairs = "&".join(f"{key}={quote(str(value))}" for key, value in query.items())
         url = f"{self.address}/api/v1/clusters/{quote(cluster_name, safe='')}/{what}?{pairs}"
