@@ -99,6 +99,7 @@ class Session:
             await asyncio.get_running_loop().create_future()
 
     async def write(self, effect: Callable[[], Awaitable[Any]]) -> Any:
+        self.sim.check(len(self.sim.store.journal) < 1000, "the journal is flooded")
         if self.sim.storm and self.sim.rng.random() < 0.03:
             raise StoreError("database is locked")
         return await self.step(effect)
