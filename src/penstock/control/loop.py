@@ -29,6 +29,9 @@ GRACE = 5.0
 RETRY = 2.0
 """Seconds after which a round that failed is tried again."""
 
+LEAST_PAUSE = 0.1
+"""Seconds between two rounds of a cluster that nothing but a timer asked for."""
+
 log = structlog.get_logger()
 
 
@@ -84,7 +87,8 @@ class Reconciler:
             await self._finish(entry)
         await self._registry.flush()
         again = situate.next_time(entry, situate.facts(entry, self._watching_since), now)
-        self._queue.wake_at(name, min(answer.wake_at, again))
+        # A limit that was reached has had its effect by now; whatever else, never spin.
+        self._queue.wake_at(name, max(min(answer.wake_at, again), now + LEAST_PAUSE))
 
     async def stop(
         self, entry: Entry, reason: str, stop_as: Status = Status.STOPPED, kind: str = "stopping"
