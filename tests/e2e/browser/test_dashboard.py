@@ -39,7 +39,9 @@ return count;
 
 
 def text_of(browser: webdriver.Chrome) -> str:
-    return browser.find_element(By.TAG_NAME, "body").text
+    # Not by an element, which goes stale when the page changes meanwhile.
+    text: str = browser.execute_script("return document.body?.innerText ?? ''")
+    return text
 
 
 def log_in(browser: webdriver.Chrome, user: str, password: str | None = None) -> None:
