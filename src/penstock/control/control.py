@@ -11,10 +11,7 @@ import asyncio
 import builtins
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
-
-import structlog
 
 from penstock.backends.base import Backend
 from penstock.control.channel import parse_address
@@ -22,16 +19,17 @@ from penstock.control.credentials import new_credentials
 from penstock.control.entry import Entry, Link, Live
 from penstock.control.execute import Executor
 from penstock.control.facts import SCHEDULER
+from penstock.control.housekeeping import forget_old
 from penstock.control.launch import Launcher
 from penstock.control.loop import Reconciler
 from penstock.control.obituary import find_job
 from penstock.control.queue import WakeQueue
-from penstock.control.quota import grant, room_for
 from penstock.control.registry import Registry, StoreLike
-from penstock.control.sessions import OnRoute, Sessions, adapt_message
+from penstock.control.sessions import OnRoute, Sessions
 from penstock.control.site import Site
-from penstock.model.cluster import Cluster, ClusterSpec, Event, Scaling, Status
-from penstock.model.errors import Conflict, Invalid, NotFound, PenstockError
+from penstock.control.wishes import Wishes
+from penstock.model.cluster import Cluster, ClusterSpec, Event, Status
+from penstock.model.errors import Invalid, NotFound
 from penstock.model.ids import new_cluster_name, parse_worker_name
 
 REMEMBER = 24 * 3600.0
@@ -41,8 +39,6 @@ ROUNDS = 16
 """Clusters that are worked on at a time; each may wait for the store."""
 
 ACTIVE = (Status.PENDING, Status.RUNNING)
-
-log = structlog.get_logger()
 
 
 class Control:
@@ -77,6 +73,7 @@ class Control:
         self._retention = retention
         self._period = period
         self._queue = WakeQueue()
+        self._wishes = Wishes(self._registry, self._queue)
         self._sites: dict[str, Site] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -106,7 +103,7 @@ class Control:
                 self._restore(entry)
         for site in self._sites.values():
             self._run(site.observing(), site.hints(), site.cancelling())
-        self._run(*(self._reconciler.working() for _ in range(ROUNDS)), self._housekeeping())
+        self._run(*(self._reconciler.working() for _ in range(ROUNDS)), self._forgetting())
 
     async def aclose(self) -> None:
         """Stop acting; jobs go on. Submissions under way get a moment to be written down."""
@@ -185,17 +182,7 @@ class Control:
 
         Raises NotFound, Conflict for a cluster that is not active, Invalid for a wrong count.
         """
-        entry = self._active(name)
-        group = self._group(entry, group)
-        granted, limited = grant(entry.cluster, group, count)
-        await self._wish(entry, group, Scaling(count=granted))
-        if entry.link is not None:
-            total = sum(s.count for s in entry.cluster.scaling.values())
-            entry.link.send({"op": "scale", "count": total})
-        self._registry.note(
-            entry.cluster, "scaled", f"Scaled to {granted} workers{_in_group(entry, group)}."
-        )
-        return granted, limited
+        return await self._wishes.scale(self._entry(name), count, group)
 
     async def adapt(
         self,
@@ -210,27 +197,10 @@ class Control:
 
         Returns a sentence when a limit is lower than ``maximum``. Raises as ``scale`` does.
         """
-        entry = self._active(name)
-        group = self._group(entry, group)
-        limited = None
-        if active:
-            low = grant(entry.cluster, group, minimum or 0)[0]
-            high = maximum
-            if maximum is not None:
-                if maximum < (minimum or 0):
-                    raise Invalid(f"maximum ({maximum}) must not be below minimum ({minimum}).")
-                high, limited = grant(entry.cluster, group, maximum)
-            self._only_adaptive(entry, group)
-            await self._wish(entry, group, Scaling(adaptive=True, minimum=low, maximum=high))
-            bounds = f"between {low} and {'any number' if high is None else high}"
-            text = f"Adapts to the load, {bounds} of workers{_in_group(entry, group)}."
-        else:
-            now = entry.current().get(group, 0)
-            room = room_for(entry.cluster, group)
-            await self._wish(entry, group, Scaling(count=now if room is None else min(now, room)))
-            text = f"Stays at {now} workers{_in_group(entry, group)}."
-        self._registry.note(entry.cluster, "adapts", text)
-        return limited
+        entry = self._entry(name)
+        if not active:
+            return await self._wishes.stay(entry, group)
+        return await self._wishes.adapt(entry, minimum or 0, maximum, group)
 
     async def stop(self, name: str, reason: str) -> None:
         """Bring a cluster down. Idempotent. Raises NotFound."""
@@ -293,6 +263,13 @@ class Control:
 
     # -- within --
 
+    async def _forgetting(self) -> None:
+        while True:
+            await asyncio.sleep(3600.0)
+            await forget_old(
+                self._registry, self._backends, remember=REMEMBER, retention=self._retention
+            )
+
     def _restore(self, entry: Entry) -> None:
         cluster = entry.cluster
         if cluster.status is Status.RUNNING and cluster.scheduler_address:
@@ -311,43 +288,6 @@ class Control:
             raise NotFound(f"There is no cluster {name}.")
         return entry
 
-    def _active(self, name: str) -> Entry:
-        entry = self._entry(name)
-        if not entry.cluster.status.active:
-            status = entry.cluster.status.name.lower()
-            raise Conflict(f"Cluster {name} is {status}, so it cannot be scaled.")
-        return entry
-
-    def _group(self, entry: Entry, group: str | None) -> str:
-        spec = entry.cluster.spec
-        if spec.default_group is None:
-            raise Conflict(f"The workers of profile {spec.profile} are not started from here.")
-        if group is None:
-            return spec.default_group
-        if group not in spec.workers:
-            raise Invalid(f"group must be one of {', '.join(spec.workers)}, not {group!r}.")
-        return group
-
-    def _only_adaptive(self, entry: Entry, group: str) -> None:
-        for name, scaling in entry.cluster.scaling.items():
-            if name != group and scaling.adaptive:
-                raise Conflict(f"Only one group can adapt, and {name} does already.")
-
-    async def _wish(self, entry: Entry, group: str, scaling: Scaling) -> None:
-        """Write a wish down; a group that had stopped gets new tries."""
-
-        def change(cluster: Cluster) -> Cluster:
-            if not cluster.status.active:
-                status = cluster.status.name.lower()
-                raise Conflict(f"Cluster {cluster.name} is {status}, so it cannot be scaled.")
-            return replace(cluster, scaling={**cluster.scaling, group: scaling})
-
-        await self._registry.update(entry, change)
-        entry.health.pop(group, None)
-        if entry.link is not None:
-            entry.link.send(adapt_message(entry.cluster))
-        self._queue.wake(entry.cluster.name)
-
     async def _change(self, entry: Entry, timeout: float) -> None:
         """Return when the cluster's status may have changed."""
         waiter = asyncio.get_running_loop().create_future()
@@ -358,26 +298,6 @@ class Control:
             return
         finally:
             entry.waiters.discard(waiter)
-
-    async def _housekeeping(self) -> None:
-        """Forget clusters that ended long ago: from memory, store and backends."""
-        while True:
-            await asyncio.sleep(3600.0)
-            now = self._clock()
-            for name, entry in list(self._registry.entries.items()):
-                ended = entry.cluster.stopped_at
-                if entry.cluster.status.final and ended is not None and ended < now - REMEMBER:
-                    del self._registry.entries[name]
-            try:
-                for name in await self._registry.store.purge(before=now - self._retention):
-                    for backend in self._backends.values():
-                        await backend.forget(name)
-            except PenstockError as error:
-                log.warning("old clusters not forgotten", error=str(error))
-
-
-def _in_group(entry: Entry, group: str) -> str:
-    return f" of group {group}" if len(entry.cluster.spec.workers) > 1 else ""
 
 
 def _now() -> float:

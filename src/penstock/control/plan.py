@@ -10,8 +10,9 @@ submit an id twice and never forget a job, because:
 3. Absence proves something only in a complete look that began after the submit was over and the
    backend's visibility delay had passed (:func:`absence_proves`).
 4. INTENDED rows count at full size (:func:`count`).
-5. Too few: submit. Too many: queued jobs first, then workers that never registered, then
-   those that the scheduler lets go (:func:`shrink`).
+5. Too few: submit. Too many: queued jobs first, then those that the scheduler lets go. It alone
+   knows for certain which running jobs have joined it; those that have not go first there
+   (:func:`shrink`).
 6. Waiting in a queue is no failure: no rule here looks at how long a job waits.
 
 Why not simply remember native job ids? Because the id of an accepted job is lost with the reply.
@@ -193,29 +194,28 @@ def shrink(
         if row.group == group
         for index in row.wanted
     )
-    if not (situation.stopping and situation.forced):
-        last = QUEUED if situation.stopping else UNREGISTERED
-        free = [entry for entry in ranked if entry[0] <= last][:excess]
-    else:
+    if situation.stopping and situation.forced:
         free = ranked[:excess]
+    else:
+        free = [entry for entry in ranked if entry[0] <= QUEUED][:excess]
     release(((-s, -i) for _, s, i in free), rows, result)
     rest = excess - len(free)
     if rest and not situation.stopping and situation.linked and group not in situation.retiring:
-        names = tuple((-s, -i) for r, s, i in ranked if r > UNREGISTERED)
+        names = tuple((-s, -i) for r, s, i in ranked if r > QUEUED)
         result.actions.append(Retire(group, rest, names))
 
 
-NEVER_RUNS, QUEUED, UNREGISTERED, SERVING = range(4)
+NEVER_RUNS, QUEUED, RUNNING = range(3)
 
 
 def rank(situation: Situation, tracked: Tracked, index: int) -> int:
     """How much is lost when this job goes."""
     if index in tracked.registered:
-        return SERVING
+        return RUNNING
     job = jobs_of(situation, tracked.row).get(index)
     if job is None or job.phase is Phase.QUEUED:
         return QUEUED
-    return NEVER_RUNS if job.phase in (Phase.HELD, Phase.ENDING) else UNREGISTERED
+    return NEVER_RUNS if job.phase in (Phase.HELD, Phase.ENDING) else RUNNING
 
 
 def release(indices: Iterator[tuple[int, int]], rows: dict[int, BatchRow], result: Plan) -> None:

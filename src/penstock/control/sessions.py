@@ -20,7 +20,8 @@ from penstock.control.loop import Reconciler
 from penstock.control.obituary import Obituaries
 from penstock.control.queue import WakeQueue
 from penstock.control.registry import Registry
-from penstock.model.cluster import Cluster, Scaling, Status
+from penstock.control.wishes import adapt_message
+from penstock.model.cluster import Status
 from penstock.model.errors import Conflict, Invalid
 
 OnRoute = Callable[[str, "tuple[str, int] | None"], None]
@@ -73,7 +74,9 @@ class Sessions:
         if cluster.status.active:
             self._on_route(cluster.name, channel.parse_address(cluster.scheduler_address))
         else:
-            link.send({"op": "close", "reason": cluster.reason})
+            # After the welcome, which the caller sends as soon as it has it.
+            goodbye = {"op": "close", "reason": cluster.reason}
+            asyncio.get_running_loop().call_soon(link.send, goodbye)
         self._queue.wake(cluster.name)
         return {"op": "welcome", "period": self._period, "adapt": adapt_message(cluster)}
 
@@ -196,27 +199,6 @@ class Sessions:
             tracked.accepted = True
             entry.exit_reports.setdefault((said.sequence, said.index), said)
             self._queue.wake(entry.cluster.name)
-
-
-def adapt_message(cluster: Cluster) -> dict[str, Any]:
-    """What the scheduler shall compute its target with; fixed groups count into its bounds."""
-    fixed = sum(s.count for s in cluster.scaling.values() if not s.adaptive)
-    for scaling in cluster.scaling.values():
-        if scaling.adaptive:
-            return _adapt(True, scaling, fixed, cluster.spec.limits.max_workers)
-    return _adapt(False, Scaling(), 0, None)
-
-
-def _adapt(active: bool, scaling: Scaling, fixed: int, limit: int | None) -> dict[str, Any]:
-    maximum = None if scaling.maximum is None else scaling.maximum + fixed
-    if limit is not None:
-        maximum = limit if maximum is None else min(maximum, limit)
-    return {
-        "op": "adapt",
-        "active": active,
-        "minimum": scaling.minimum + fixed,
-        "maximum": maximum,
-    }
 
 
 def _now() -> float:
