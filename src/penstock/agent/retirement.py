@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from penstock.agent.base import Message
 from penstock.agent.child import describe, logger
-from penstock.agent.rules import Retire, choose
+from penstock.agent.rules import Retire, absent, choose
 
 ANSWER_TIME = 60.0  # seconds for which a repeated request gets the answer that it already got
 
@@ -51,8 +51,12 @@ class Retirement:
         error = None
         done: Dict[str, str] = {}
         chosen: Dict[str, str] = {}
+        away: List[str] = []
         try:
-            chosen = choose(self.order(), request, self.retiring)
+            order = self.order()
+            away = absent(order, request)
+            rest = request._replace(wanted=request.wanted - len(away))
+            chosen = choose(order, rest, self.retiring)
             self.retiring.update(chosen)
             if chosen:
                 done = await self.retire_workers(chosen)
@@ -64,7 +68,8 @@ class Retirement:
             error = describe(problem)
         finally:
             self.retiring.difference_update(chosen)
-        answer = {"op": "retired", "id": request.id, "names": sorted(done.values()), "error": error}
+        names = sorted([*done.values(), *away])
+        answer = {"op": "retired", "id": request.id, "names": names, "error": error}
         self.under_way.discard(request)
         self.answers[request] = time.monotonic(), answer
         self.send(answer)

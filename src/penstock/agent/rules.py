@@ -64,6 +64,13 @@ def parse_retire(message: Message) -> Optional[Retire]:
     return Retire(message["id"], message["count"], wanted)
 
 
+def absent(order: Iterable[Tuple[str, str]], request: Retire) -> List[str]:
+    """Candidates that have not joined yet, or have left: they lose nothing by going, so they go
+    first. Only the scheduler knows them for certain; the server may not have heard yet."""
+    present = {name for _, name in order}
+    return sorted((request.names or frozenset()) - present)[: request.wanted]
+
+
 def choose(order: Iterable[Tuple[str, str]], request: Retire, taken: Set[str]) -> Dict[str, str]:
     """Which workers to retire, {address: name}: the first of ``order`` that are candidates and
     that no other request has taken."""

@@ -105,6 +105,12 @@ class Control:
             self._run(site.observing(), site.hints(), site.cancelling())
         self._run(*(self._reconciler.working() for _ in range(ROUNDS)), self._forgetting())
 
+    async def ready(self) -> None:
+        """Return once every backend was looked at since the start, and all was acted upon."""
+        for site in self._sites.values():
+            await site.looked.wait()
+        await self._queue.idle()
+
     async def aclose(self) -> None:
         """Stop acting; jobs go on. Submissions under way get a moment to be written down."""
         if self._tasks and self._executor.submitting:

@@ -23,6 +23,7 @@ class WakeQueue:
         self._again: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._news = asyncio.Event()
+        self._idle = asyncio.Event()
 
     def wake(self, name: str) -> None:
         """This name wants to be worked on soon."""
@@ -31,6 +32,7 @@ class WakeQueue:
         elif name not in self._waiting:
             self._waiting.add(name)
             self._ready.append(name)
+            self._idle.clear()
             self._news.set()
 
     def wake_at(self, name: str, when: float) -> None:
@@ -61,6 +63,13 @@ class WakeQueue:
         if name in self._again:
             self._again.discard(name)
             self.wake(name)
+        if not self._ready and not self._working:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        """Return when nothing waits and nothing is worked on."""
+        if self._ready or self._working:
+            await self._idle.wait()
 
     def close(self) -> None:
         """Cancel all timers."""

@@ -56,6 +56,7 @@ class Site:
         self.look = Look()
         self.jobs: dict[str, dict[int, dict[int, Job]]] = {}
         self.awaiting: set[str] = set()
+        self.looked = asyncio.Event()
         self.slots = asyncio.Semaphore(SUBMITS)
         self.hold_until = NEVER
         self.trouble = ""
@@ -157,6 +158,7 @@ class Site:
         self._told = {key: at for key, at in self._told.items() if at > horizon}
         for name in sorted(changed):
             self._wake(name)
+        self.looked.set()
 
     async def _sort(self, snapshot: Snapshot) -> dict[str, dict[int, dict[int, Job]]]:
         """Jobs by cluster, sequence and index; orphans are told to end on the way."""

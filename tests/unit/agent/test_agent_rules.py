@@ -11,6 +11,7 @@ from penstock.agent.rules import (
     Hysteresis,
     IdleClock,
     Retire,
+    absent,
     choose,
     fit,
     in_workers,
@@ -113,6 +114,12 @@ class TestRetire:
     def test_only_candidates(self) -> None:
         request = Retire(1, 2, frozenset({"w2-0", "w9-9"}))
         assert choose(self.ORDER, request, set()) == {"c": "w2-0"}
+
+    def test_those_that_never_joined_go_first(self) -> None:
+        request = Retire(1, 2, frozenset({"w1-0", "w1-1", "w9-9"}))
+        assert absent(self.ORDER, request) == ["w9-9"]
+        assert absent(self.ORDER, request._replace(wanted=0)) == []
+        assert absent(self.ORDER, request._replace(names=None)) == []
 
     def test_never_one_that_another_request_has(self) -> None:
         assert choose(self.ORDER, Retire(2, 9, None), {"a", "c"}) == {"b": "w1-1"}

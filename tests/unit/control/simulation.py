@@ -196,8 +196,9 @@ class Agent:
         inbox, self.inbox = self.inbox, []
         for message in inbox:
             if message["op"] == "retire":
-                names = [n for n in message["names"] if n in workers][: message["count"]]
-                for name in names:
+                asked = sorted(message["names"], key=lambda name: name in workers)
+                names = asked[: message["count"]]
+                for name in set(names) & workers.keys():
                     job = workers[name]
                     self.sim.backend.finish(job.batch, job.index, code=0)
                 reply = {"op": "retired", "id": message["id"], "names": names, "error": None}
