@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 PENSTOCK = Path(sys.executable).with_name("penstock")
 READY = "Penstock serves "
 PATIENCE = 60.0  # seconds
+INTERRUPTED = 130
 
 console = Console(highlight=False)
 
@@ -73,7 +74,10 @@ def analyse(state: Path, arguments: argparse.Namespace) -> None:
     command = [sys.executable, str(HERE / "flights.py"), "--out", str(arguments.out)]
     command += ["--workers", str(arguments.workers), *["--keep"] * arguments.keep]
     environ = {**os.environ, "DASK_CONFIG": str(config_file(state).parent)}
-    if subprocess.run(command, env=environ).returncode:
+    code = subprocess.run(command, env=environ).returncode
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    if code:
         log = (state / "serve.log").read_text(errors="replace")
         raise SystemExit(f"The analysis failed, see above. The gateway says:\n{log[-4000:]}")
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import shutil
+import tempfile
 from pathlib import Path
 
 import dask.dataframe as dd
@@ -42,7 +42,6 @@ def write_months(data: Path, directory: Path) -> int:
     """Write the flights as one Parquet file a month, which workers read in parallel; their number."""
     columns = ["month", "day", "hour", "carrier", "origin", "dest", "dep_delay", "time_hour"]
     flights = pd.read_csv(data / "flights.csv.zip", usecols=columns)
-    directory.mkdir(parents=True)
     for month, table in flights.groupby("month"):
         table.to_parquet(directory / f"{month:02}.parquet", index=False)
     return len(flights)
@@ -135,18 +134,17 @@ def fit_routes(client: Client, departures: pd.DataFrame) -> list[RouteFit]:
 def analyse(client: Client, out: Path) -> None:
     """All of the analysis: two tables on the terminal, one plot in ``out``."""
     data = package_data()
-    months = out / "flights"
-    with report.waiting("Preparing the data"):
-        shutil.rmtree(months, ignore_errors=True)
-        total = write_months(data, months)
-    flights = dd.read_parquet(months).dropna(subset=["dep_delay"])
-    departures = flights.merge(read_weather(data), on=["origin", "time_hour"]).persist()
-    parts = futures_of(departures)
-    report.finish("Joining flights and weather", as_completed(parts), len(parts))
-    with report.waiting("Delays by carrier and hour"):
-        delays = delays_by_carrier(departures)
-    fits = fit_routes(client, departures.compute())
-    shutil.rmtree(months)
+    # Below ``out`` and not in /tmp: workers may run elsewhere, and share the user's files alone.
+    with tempfile.TemporaryDirectory(dir=out, prefix="flights-") as months:
+        with report.waiting("Preparing the data"):
+            total = write_months(data, Path(months))
+        flights = dd.read_parquet(months).dropna(subset=["dep_delay"])
+        departures = flights.merge(read_weather(data), on=["origin", "time_hour"]).persist()
+        parts = futures_of(departures)
+        report.finish("Joining flights and weather", as_completed(parts), len(parts))
+        with report.waiting("Delays by carrier and hour"):
+            delays = delays_by_carrier(departures)
+        fits = fit_routes(client, departures.compute())
 
     report.carriers(delays, pd.read_csv(data / "airlines.csv"), total)
     report.routes(fits)
@@ -175,4 +173,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
