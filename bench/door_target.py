@@ -1,7 +1,7 @@
 """What stands behind the proxies in the bench: plain TCP at the speed of C, one port for each task.
 
-``python bench/door_target.py HELLO_SIZE`` prints one JSON object with the ports, then serves until its standard
-input ends. Every connection begins with a ClientHello, which is read and forgotten.
+``python bench/door_target.py HELLO_SIZE`` prints one JSON object with the ports, then serves until its
+standard input ends. Every connection begins with a ClientHello, which is read and forgotten.
 """
 
 from __future__ import annotations
