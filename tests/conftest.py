@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 
+import hypothesis  # noqa: F401  its plugin imports the rest at the end, deep in the stack, where ast.parse may fail
 import pytest
 
 from rigs.leftovers import Leftovers
