@@ -50,12 +50,9 @@ class GatewayRig:
 
     def start(self, crash: tuple[str, int] | None = None) -> GatewayRig:
         """Start the server; ``crash``: it kills itself there (see ``crashing_serve``)."""
-        arguments = ["serve", "--state", str(self.state), "--dask-config", str(self.dask_config)]
-        if self.config is not None:
-            path = self.directory / "penstock.toml"
-            path.write_text(self.config)
-            path.chmod(0o600)
-            arguments += ["--config", str(path)]
+        arguments = ["serve", *self.place()]
+        if self.config is None:
+            arguments += ["--dask-config", str(self.dask_config)]
         start = self.log.stat().st_size if self.log.exists() else 0
         command = self.command(*arguments)
         if crash is not None:
@@ -82,6 +79,16 @@ class GatewayRig:
 
         wait_until(ready, f"the gateway is ready: {self.log}")
         return self
+
+    def place(self) -> list[str]:
+        """The options that tell any command of an admin which gateway this is."""
+        options = ["--state", str(self.state)]
+        if self.config is not None:
+            path = self.directory / "penstock.toml"
+            path.write_text(self.config)
+            path.chmod(0o600)
+            options += ["--config", str(path)]
+        return options
 
     @property
     def password(self) -> str:
@@ -128,7 +135,7 @@ class GatewayRig:
                 self.start()
         try:
             if self.process is not None:
-                self.cli("stop", "--clusters", "--state", str(self.state))
+                self.cli("stop", "--clusters", *self.place())
                 self.process.wait(30)
         finally:
             shutil.rmtree(self.directory, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 The cookie lives an hour and only under ``/api``: dashboards, which are pages of the users' own
 making, never get it. It is SameSite=Strict, and changes need an own origin besides
-(``penstock.dashboards.origin``).
+(``penstock.dashboards.origin``). A changed password, and changed settings about people, end it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from penstock.api.errors import Handler
-from penstock.api.services import services
+from penstock.api.services import Services, services
 from penstock.auth import User
 from penstock.auth.base import PEER
 
@@ -27,23 +27,27 @@ def user_of(request: web.Request) -> User:
 
 async def authenticate(request: web.Request) -> User:
     """The user of this request, by cookie or credentials; raises Unauthenticated."""
-    known = _from_cookie(request)
+    return (await _authenticate(request))[0]
+
+
+async def _authenticate(request: web.Request) -> tuple[User, bool]:
+    """(the user, whether a cookie proved it). Raises Unauthenticated."""
+    known = await _from_cookie(request)
     if known is not None:
-        return known
-    return await services(request).authenticator.authenticate(_headers(request))
+        return known, True
+    return await services(request).authenticator.authenticate(_headers(request)), False
 
 
 def authenticated(handler: Handler) -> Handler:
     """Let a handler run for authenticated users only; ``user_of(request)`` names them."""
 
     async def inner(request: web.Request) -> web.StreamResponse:
-        known = _from_cookie(request)
-        user = known or await services(request).authenticator.authenticate(_headers(request))
+        user, by_cookie = await _authenticate(request)
         request[_USER] = user
         response = await handler(request)
-        if known is None and not response.prepared:
+        if not by_cookie and not response.prepared:
             response.headers.update(user.reply)
-            _remember(request, response, user)
+            await _remember(request, response, user)
         return response
 
     return inner
@@ -56,7 +60,7 @@ def _headers(request: web.Request) -> dict[str, str]:
     return headers
 
 
-def _from_cookie(request: web.Request) -> User | None:
+async def _from_cookie(request: web.Request) -> User | None:
     text = request.cookies.get(COOKIE)
     if not text:
         return None
@@ -64,17 +68,30 @@ def _from_cookie(request: web.Request) -> User | None:
     payload = shared.signer.verify(_PURPOSE, text, shared.clock())
     if payload is None:
         return None
-    groups = payload.get("groups")
+    name, groups = str(payload.get("name")), payload.get("groups")
+    if payload.get("proof") != await _proof(shared, name):
+        return None
     return User(
-        name=str(payload.get("name")),
+        name=name,
         groups=frozenset(map(str, groups)) if isinstance(groups, list) else frozenset(),
         admin=payload.get("admin") is True,
     )
 
 
-def _remember(request: web.Request, response: web.StreamResponse, user: User) -> None:
+async def _proof(shared: Services, name: str) -> str:
+    """What a login rests on, so that it ends when that changes; see ``Authenticator``."""
+    ask = getattr(shared.authenticator, "proof", None)
+    return shared.signer.fingerprint(_PURPOSE, f"{name}\0{await ask(name) if ask else ''}")
+
+
+async def _remember(request: web.Request, response: web.StreamResponse, user: User) -> None:
     shared = services(request)
-    payload = {"name": user.name, "groups": sorted(user.groups), "admin": user.admin}
+    payload = {
+        "name": user.name,
+        "groups": sorted(user.groups),
+        "admin": user.admin,
+        "proof": await _proof(shared, user.name),
+    }
     token = shared.signer.sign(_PURPOSE, payload, shared.clock() + LIFETIME)
     response.set_cookie(
         COOKIE,

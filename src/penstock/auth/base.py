@@ -38,7 +38,11 @@ class Authenticator(Protocol):
 
     async def authenticate(self, headers: Mapping[str, str]) -> User:
         """The user who sent a request with these headers (names in lower case; the peer's address
-        is in ``x-penstock-peer``). Raises Unauthenticated."""
+        is in ``x-penstock-peer``). Raises Unauthenticated.
+
+        An authenticator may also have ``async def proof(self, name: str) -> str``: what stands for
+        the user's password now. When it changes, logins that began before it are void.
+        """
 
 
 def check_user_name(name: str) -> str:

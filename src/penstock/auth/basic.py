@@ -49,7 +49,7 @@ class BasicAuthenticator:
         """See Authenticator."""
         name, password = parse_basic(headers.get("authorization", ""))
         check_user_name(name)
-        proof = await asyncio.to_thread(self._passwords.proof, name)
+        proof = await self.proof(name)
         digest = self._digest(name, password, proof)
         if self._clock() < self._kept.get(digest, -math.inf):
             return User(name)
@@ -59,6 +59,10 @@ class BasicAuthenticator:
                 self._kept.clear()
             self._kept[digest] = self._clock() + KEEP
         return User(name)
+
+    async def proof(self, name: str) -> str:
+        """See Authenticator."""
+        return await asyncio.to_thread(self._passwords.proof, name)
 
     async def _check(self, name: str, password: str, address: str) -> None:
         async with self._threads:

@@ -16,12 +16,12 @@ from penstock.model.errors import Invalid, SettingsError, Unauthenticated
 from penstock.settings.auth import AuthSettings, BasicAuth, CustomAuth
 
 
-def build_authenticator(auth: AuthSettings, password: Callable[[], str]) -> Authenticator:
+def build_authenticator(auth: AuthSettings, password: Callable[[], str]) -> Completing:
     """The authenticator of ``[auth]``. ``password()`` is the generated one of single-user mode.
 
     Raises SettingsError when a password file, or a site's own class, cannot be used.
     """
-    return _Completing(_inner(auth, password), auth)
+    return Completing(_inner(auth, password), auth)
 
 
 def _inner(auth: AuthSettings, password: Callable[[], str]) -> Authenticator:
@@ -59,13 +59,14 @@ def load_custom(where: str, kwargs: Mapping[str, Any]) -> Authenticator:
     return authenticator
 
 
-class _Completing:
+class Completing:
     """Adds what the settings know about a user; whoever authenticated them only knows the name."""
 
     def __init__(self, inner: Authenticator, auth: AuthSettings) -> None:
         self._inner = inner
         self._auth = auth
         self.challenge = inner.challenge
+        self._about = auth.model_dump_json()
 
     async def authenticate(self, headers: Mapping[str, str]) -> User:
         """See Authenticator."""
@@ -82,6 +83,15 @@ class _Completing:
             groups |= await asyncio.to_thread(self._unix_groups, user.name)
         admin = user.admin or user.name in auth.admins or not groups.isdisjoint(auth.admin_groups)
         return replace(user, groups=frozenset(groups), admin=admin)
+
+    async def proof(self, name: str) -> str:
+        """What a login of this user rests on: their password and the settings about people.
+
+        A session that was begun under another proof is over. Raises SettingsError when a password
+        file cannot be read.
+        """
+        ask = getattr(self._inner, "proof", None)
+        return f"{await ask(name) if ask is not None else ''}\0{self._about}"
 
     def _unix_groups(self, name: str) -> frozenset[str]:
         try:

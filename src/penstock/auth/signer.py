@@ -45,9 +45,13 @@ class Signer:
             return None
         return payload if now < expires else None
 
+    def fingerprint(self, purpose: str, text: str) -> str:
+        """A short text that changes with ``text`` and tells nothing about it."""
+        return _encode(self._digest(f"fingerprint {purpose}", text)[:16])
+
     def _digest(self, purpose: str, body: str) -> bytes:
         key = hmac.digest(self._secret, purpose.encode(), hashlib.sha256)
-        return hmac.digest(key, body.encode(), hashlib.sha256)
+        return hmac.digest(key, body.encode("utf-8", "surrogateescape"), hashlib.sha256)
 
 
 def _encode(data: bytes) -> str:

@@ -49,19 +49,18 @@ class Lifetimes:
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who looks. ``admin`` may look at every cluster."""
+    """Who looks."""
 
     user: str
-    admin: bool = False
 
     @classmethod
     def of(cls, user: User) -> Viewer:
         """The viewer that an authenticated user is."""
-        return cls(user.name, user.admin)
+        return cls(user.name)
 
     def may_see(self, cluster: Cluster) -> bool:
-        """True for the cluster's own user and for admins."""
-        return self.admin or self.user == cluster.user
+        """True for the cluster's own user alone: the pages show code, data and output of jobs."""
+        return self.user == cluster.user
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ class Grants:
         expires = now + life
         if kind is Kind.CAPABILITY:
             expires = (math.floor(now / (life / 4)) + 5) * (life / 4)
-        payload = {"c": cluster, "u": viewer.user, "a": viewer.admin}
+        payload = {"c": cluster, "u": viewer.user}
         return self.signer.sign(kind.value, payload, expires)
 
     def read(self, kind: Kind, token: str, cluster: str, now: float) -> Viewer | None:
@@ -90,7 +89,7 @@ class Grants:
         if payload is None or payload.get("c") != cluster:
             return None
         user = payload.get("u")
-        return Viewer(user, payload.get("a") is True) if isinstance(user, str) and user else None
+        return Viewer(user) if isinstance(user, str) and user else None
 
 
 def ticket_route(

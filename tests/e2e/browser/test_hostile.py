@@ -1,7 +1,8 @@
 """A dashboard, and any other web site, that tries to act as whoever looks at it.
 
 The viewer is an admin with all that a browser sends along by itself: the API's cookie, a
-remembered password, and the cookie of another cluster's dashboard.
+remembered password, and the cookie of another cluster's dashboard. They follow a link that the
+hostile user passed on.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def attack(loop: LoopThread, attackable: Attackable, browser: webdriver.Chrome) 
         alices = gateway.add("alice", f"http://127.0.0.1:{victim}")
         mallorys = gateway.add("mallory", f"http://127.0.0.1:{hostile}")
         attack.victim, attack.own = alices.name, mallorys.name
-        attack.link = gateway.link(mallorys, "alice")
+        attack.link = gateway.link(mallorys, "mallory")
         with_password = gateway.base.replace("//", f"//{gateway.credentials}@")
         browser.get(f"{with_password}/api/v1/clusters/")
         assert alices.name in browser.page_source
