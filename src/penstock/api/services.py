@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 from aiohttp import web
 
@@ -41,6 +42,8 @@ class Services:
 
 
 SERVICES = web.AppKey("services", Services)
+SERVED = web.AppKey("served", WeakSet[asyncio.BaseTransport])
+"""Connections that have brought a request, as far as they are still open."""
 
 
 def services(request: web.Request) -> Services:

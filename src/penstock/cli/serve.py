@@ -12,7 +12,12 @@ import click
 from penstock.cli.common import config_option, load_settings, state_directory, state_option
 from penstock.door.supervise import find_door
 from penstock.model.errors import PenstockError
-from penstock.server.embedded import choose_address, dask_config_file, write_dask_config
+from penstock.server.embedded import (
+    choose_address,
+    dask_config_file,
+    free_address,
+    write_dask_config,
+)
 from penstock.server.run import serve as run_server
 from penstock.server.state import State
 from penstock.settings import Settings, embedded
@@ -77,6 +82,8 @@ def _plan(
         door = asyncio.run(find_door(str(found.door_socket)))
         host, port = choose_address(found, door_is_there=door is not None)
         listen = f"{host}:{port}"
+    elif listen.endswith(":0"):
+        listen = free_address(listen)
     settings = embedded(found.directory, address=listen)
     return Plan(settings, found, dask_config or dask_config_file(os.environ))
 

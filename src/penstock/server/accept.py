@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
@@ -18,6 +18,9 @@ from aiohttp import web
 
 HANDSHAKE = 15.0
 """Seconds that a client has for its TLS handshake."""
+
+FIRST_REQUEST = 30.0
+"""Seconds until a connection's first request must have arrived; aiohttp itself waits for ever."""
 
 log = structlog.get_logger("penstock.server")
 
@@ -68,10 +71,20 @@ class Certificate:
 
 
 class Acceptor:
-    """Takes accepted sockets for one aiohttp server. ``certificates`` are by port."""
+    """Takes accepted sockets for one aiohttp server. ``certificates`` are by port.
 
-    def __init__(self, server: web.Server, certificates: Mapping[int, Certificate]) -> None:
+    ``served`` holds the transports that have brought a request; one that brings none in time is
+    cut off.
+    """
+
+    def __init__(
+        self,
+        server: web.Server,
+        certificates: Mapping[int, Certificate],
+        served: Container[asyncio.BaseTransport],
+    ) -> None:
         self._server = server
+        self._served = served
         self._redirect = web.Server(_to_https)
         self._certificates = certificates
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,15 +103,20 @@ class Acceptor:
                 connection.close()
                 return
             secure = certificate is not None
-            await loop.connect_accepted_socket(
+            transport, _ = await loop.connect_accepted_socket(
                 self._server if is_tls or not secure else self._redirect,
                 connection,
                 ssl=certificate.context() if certificate is not None and is_tls else None,
                 ssl_handshake_timeout=HANDSHAKE if is_tls else None,
             )
+            loop.call_later(FIRST_REQUEST, self._hurry, transport)
         except (OSError, ssl.SSLError, asyncio.TimeoutError) as error:
             log.debug("connection ended early", error=str(error))
             connection.close()
+
+    def _hurry(self, transport: asyncio.Transport) -> None:
+        if transport not in self._served:
+            transport.abort()
 
     async def aclose(self) -> None:
         """Drop connections that are still being set up."""

@@ -59,13 +59,15 @@ def choose_address(state: State, *, door_is_there: bool) -> tuple[str, int]:
     kept = _kept_port(state)
     if kept is not None and (door_is_there or _free(host, kept)):
         return host, kept
-    port = PREFERRED_PORT if _free(host, PREFERRED_PORT) else 0
-    if port == 0:
-        with socket.socket() as probe:
-            probe.bind((host, 0))
-            port = probe.getsockname()[1]
+    port = PREFERRED_PORT if _free(host, PREFERRED_PORT) else _any_free(host)
     write_private(state.address_file, f"{host}:{port}\n")
     return host, port
+
+
+def free_address(address: str) -> str:
+    """``host:0`` with a port that is free now: everybody must be told the same one."""
+    host = address.rpartition(":")[0]
+    return f"{host}:{_any_free(host.strip('[]'))}"
 
 
 def _kept_port(state: State) -> int | None:
@@ -74,6 +76,14 @@ def _kept_port(state: State) -> int | None:
     except OSError:
         return None
     return int(text) if text.isdigit() else None
+
+
+def _any_free(host: str) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _free(host: str, port: int) -> bool:

@@ -8,6 +8,7 @@ from socket import socket
 
 from aiohttp import web
 
+from penstock.api.services import SERVED
 from penstock.door.link import DoorLink
 from penstock.server.accept import Acceptor, Certificate
 
@@ -36,6 +37,7 @@ class Front:
         self, app: web.Application, certificates: Mapping[int, Certificate]
     ) -> AsyncIterator[None]:
         """Serve ``app`` on what the door hands over, until the end of the block."""
+        served = app[SERVED]
         runner = web.AppRunner(
             app,
             access_log=None,
@@ -46,11 +48,11 @@ class Front:
         )
         await runner.setup()
         assert runner.server is not None
-        self._acceptor = Acceptor(runner.server, certificates)
+        self._acceptor = acceptor = Acceptor(runner.server, certificates, served)
         try:
             yield
         finally:
-            await self._acceptor.aclose()
+            await acceptor.aclose()
             await runner.cleanup()
 
     def _take(self, connection: socket, is_tls: bool) -> None:

@@ -36,24 +36,19 @@ class State:
         self.address_file = directory / "address"
         self.password_file = directory / "password"
         self._dask_note = self.run / "dask-config"
-        self._mode = 0o711 if os.geteuid() == 0 else 0o700
         self._lock: int | None = None
 
     def prepare(self) -> None:
-        """Make the directories (0700; root's 0711). Raises StateError for another user's.
-
-        Jobs of other users, which only root can start, have their directories below root's: they
-        may pass through and not look. Every file in it is 0600.
-        """
+        """Make the directories (0700). Raises StateError, also for another user's."""
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.run.mkdir(mode=0o700, exist_ok=True)
-            for path, mode in ((self.directory, self._mode), (self.run, 0o700)):
+            for path in (self.directory, self.run):
                 status = path.stat()
                 if status.st_uid != os.geteuid():
                     raise StateError(f"The state directory {path} belongs to another user")
-                if status.st_mode & 0o777 != mode:
-                    path.chmod(mode)
+                if status.st_mode & 0o777 != 0o700:
+                    path.chmod(0o700)
         except OSError as error:
             raise StateError(
                 f"The state directory {self.directory} cannot be used: {error.strerror}"
