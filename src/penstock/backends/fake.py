@@ -23,6 +23,9 @@ from penstock.model.job import Batch, Exit, Job, Phase, Snapshot
 
 NEVER = math.inf
 
+_SLICE = 50
+"""Batches that are shown at one go, so that nothing else in the process waits long."""
+
 
 @dataclass(slots=True)
 class Faults:
@@ -127,7 +130,7 @@ class FakeBackend:
         await asyncio.sleep(self.faults.latency * self._rng.random())
         if self._happens(self.faults.blind):
             raise Unavailable(f"{self.name}: no answer")
-        jobs = [*self._show(started), *self._foreign]
+        jobs = [*await self._show(), *self._foreign]
         if self._happens(self.faults.partial):
             kept = tuple(job for job in jobs if self._rng.random() < 0.5)
             return Snapshot(started, False, kept)
@@ -254,13 +257,18 @@ class FakeBackend:
         life.exit, life.code, life.reason = exit, code, reason
         self._changed.set()
 
-    def _show(self, now: float) -> list[Job]:
-        """Every visible job; those long over are dropped, with batches that are all over."""
+    async def _show(self) -> list[Job]:
+        """Every visible job, but those that were over long ago."""
         shown: list[Job] = []
-        for accepted in self._batches.values():
-            for life in accepted.lives:
-                if life.visible <= now and now < life.gone + self._forget_after:
-                    shown.append(_as_it_is(life, now))
+        for number, accepted in enumerate(list(self._batches.values())):
+            if number % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
+            now = self._clock()
+            shown += [
+                _as_it_is(life, now)
+                for life in accepted.lives
+                if life.visible <= now < life.gone + self._forget_after
+            ]
         return shown
 
 

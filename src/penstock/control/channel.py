@@ -7,7 +7,7 @@ or raises Invalid with a sentence; sizes and ranges are bounded, unknown keys ar
 
 from __future__ import annotations
 
-import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,12 +77,13 @@ def parse_hello(message: Mapping[str, Any]) -> Hello:
     scheduler = _text(message, "scheduler_address", 300)
     parse_address(scheduler)
     versions = message.get("versions") or {}
-    if not isinstance(versions, Mapping) or len(versions) > 50:
+    texts = isinstance(versions, Mapping) and all(isinstance(v, str) for v in versions.values())
+    if not texts or len(versions) > 50:
         raise Invalid("versions must be an object of at most 50 texts.")
     return Hello(
         scheduler=scheduler,
         dashboard=_text(message, "dashboard_address", 300),
-        versions={str(k)[:50]: str(v)[:50] for k, v in versions.items()},
+        versions={printable(k[:50]): printable(v[:50]) for k, v in versions.items()},
         workers=frozenset(_names(message, "workers")),
     )
 
@@ -92,6 +93,7 @@ def parse_report(message: Mapping[str, Any]) -> Report:
     scheduler = message.get("scheduler") or {}
     if not isinstance(tasks, Mapping) or not isinstance(scheduler, Mapping) or len(tasks) > 50:
         raise Invalid("tasks and scheduler must be objects.")
+    tasks = {printable(str(state)[:50]): number for state, number in tasks.items()}
     target = message.get("target")
     return Report(
         added=_names(message, "added"),
@@ -99,7 +101,7 @@ def parse_report(message: Mapping[str, Any]) -> Report:
         workers=_count(message, "workers"),
         threads=_count(message, "threads"),
         clients=_count(message, "clients"),
-        tasks={str(key)[:50]: _count(tasks, key) for key in tasks},
+        tasks={state: _count(tasks, state) for state in tasks},
         memory=_count(message, "memory"),
         memory_limit=_count(message, "memory_limit"),
         cpu=_number(message, "cpu"),
@@ -111,11 +113,10 @@ def parse_report(message: Mapping[str, Any]) -> Report:
 
 
 def parse_retired(message: Mapping[str, Any]) -> Retired:
-    error = message.get("error")
     return Retired(
         id=_count(message, "id"),
         workers=frozenset(_names(message, "names")),
-        error="" if error is None else printable(str(error))[:MAX_TEXT],
+        error=text(message, "error"),
     )
 
 
@@ -136,9 +137,14 @@ def parse_exit(report: Mapping[str, Any]) -> ExitReport:
         index=parsed[1],
         scheduler=scheduler,
         code=code,
-        reason=printable(_text(report, "reason", None))[:MAX_TEXT],
+        reason=text(report, "reason"),
         tail=printable(_text(report, "tail", None)[-MAX_TAIL:], newlines=True),
     )
+
+
+def text(message: Mapping[str, Any], key: str) -> str:
+    """What is said under a key, "" when nothing is: short, and safe to print. Raises Invalid."""
+    return printable(_text(message, key, None)[:MAX_TEXT])
 
 
 def parse_address(address: str) -> tuple[str, int]:
@@ -174,7 +180,7 @@ def _number(message: Mapping[str, Any], key: str) -> float:
     value = message.get(key, 0)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise Invalid(f"{key} must be a number, not {_shown(value)}.")
-    if not math.isfinite(value) or not 0 <= value <= _MOST:
+    if not 0 <= value <= _MOST:  # never true of NaN, and no conversion of huge integers
         raise Invalid(f"{key} must not be negative or beyond {_MOST:g}, not {_shown(value)}.")
     return value
 
@@ -196,5 +202,5 @@ def _text(message: Mapping[str, Any], key: str, limit: int | None) -> str:
 
 def _shown(value: object) -> str:
     """A value as an error may show it: short, and safe to print."""
-    text = printable(repr(value)[:80])
-    return text + "…" if len(repr(value)) > 80 else text
+    shown = reprlib.repr(value)  # nested ever so deep, it is cut
+    return printable(shown[:80]) + ("…" if len(shown) > 80 else "")

@@ -67,7 +67,7 @@ def desired(cluster: Cluster, current: Mapping[str, int], target: int | None) ->
 
 def adaptive_wish(scaling: Scaling, have: int, target: int | None, fixed: int) -> int:
     """The scheduler's target, less what fixed groups give, within the user's bounds."""
-    wish = have if target is None else target - fixed
+    wish = have if target is None else min(target, MOST_WORKERS) - fixed
     if scaling.maximum is not None:
         wish = min(wish, scaling.maximum)
     return max(wish, scaling.minimum)

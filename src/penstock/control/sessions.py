@@ -109,7 +109,7 @@ class Sessions:
         elif op == "retired":
             self._retired(entry, channel.parse_retired(message))
         elif op == "closing":
-            said = channel.printable(str(message.get("reason") or ""))[: channel.MAX_TEXT]
+            said = channel.text(message, "reason")
             reason = f"The scheduler closed: {said}" if said else "The scheduler closed."
             await self._reconciler.stop(entry, reason)
         elif not isinstance(op, str):
@@ -166,7 +166,7 @@ class Sessions:
                 asked = entry.asked.pop(group)
         for sequence, index in said.workers:
             tracked = entry.rows.get(sequence)
-            if tracked is not None and tracked.row.group != SCHEDULER:
+            if tracked is not None and tracked.row.group != SCHEDULER and index < tracked.row.count:
                 entry.retired.setdefault(sequence, set()).add(index)
         if asked is not None and said.error:
             left = tuple(worker for worker in asked.candidates if worker not in said.workers)
