@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 
 from aiohttp import web
 
@@ -51,5 +52,5 @@ def optional_count(value: object, what: str) -> int | None:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = reprlib.repr(value)  # nested ever so deep, it is cut
     return text if len(text) <= 60 else text[:57] + "..."

@@ -14,24 +14,24 @@ import json
 from collections.abc import Mapping
 
 import structlog
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from penstock.api.announce import Speaker, vet
 from penstock.api.body import json_object
-from penstock.api.rate import Bucket
+from penstock.api.rate import Allowance
 from penstock.api.services import is_cluster_name, services
 from penstock.api.sockets import LISTENERS
 from penstock.auth import lookup
 from penstock.model.cluster import Cluster
 from penstock.model.errors import Conflict, Invalid, NotFound, UserError
-from penstock.model.wire import MAX_FRAME, MAX_RATE
+from penstock.model.wire import MAX_FRAME
 
 HELLO_WITHIN = 10.0
 """Seconds that a fresh channel has for its hello."""
 HEARTBEAT = 30.0
 MAX_EXIT = 64 * 1024
 _OUTBOX = 1000
-_EXITS = web.AppKey("exit_buckets", dict[str, Bucket])
+_ALLOWANCES = web.AppKey("allowances", dict[str, Allowance])
 
 log = structlog.get_logger("penstock.channel")
 
@@ -82,6 +82,8 @@ async def channel(request: web.Request) -> web.WebSocketResponse:
     cluster = token_cluster(request)
     if cluster.status.final:
         raise Conflict(f"Cluster {cluster.name} is over: {cluster.reason or 'stopped'}")
+    if not _allowance(request, cluster).channels.take(_now()):
+        raise Conflict("The channel is opened too often; slow down")
     socket = web.WebSocketResponse(max_msg_size=MAX_FRAME, heartbeat=HEARTBEAT)
     await socket.prepare(request)
     link = SocketLink(socket)
@@ -101,19 +103,17 @@ async def _converse(
     request: web.Request, cluster: Cluster, socket: web.WebSocketResponse, link: SocketLink
 ) -> None:
     control = services(request).control
-    hello = await asyncio.wait_for(socket.receive(), HELLO_WITHIN)
-    first = _frame(hello.data if hello.type is WSMsgType.TEXT else None)
+    allowance = _allowance(request, cluster)
+    try:
+        hello = await asyncio.wait_for(socket.receive(), HELLO_WITHIN)
+    except asyncio.TimeoutError:
+        raise Invalid(f"The channel had no hello within {HELLO_WITHIN:.0f} s") from None
+    first = _frame(hello, allowance)
     if first.get("op") != "hello":
         raise Invalid("The channel must begin with a hello")
     link.send(await control.connected(cluster.name, await _vetted(request, cluster, first), link))
-    clock = asyncio.get_running_loop().time
-    bucket = Bucket.full(MAX_RATE, 5 * MAX_RATE, clock())
     async for message in socket:
-        if message.type is not WSMsgType.TEXT:
-            raise Invalid("The channel takes text frames only")
-        if not bucket.take(clock()):
-            raise Invalid("The channel speaks too often")
-        await control.message(cluster.name, link, _frame(message.data))
+        await control.message(cluster.name, link, _frame(message, allowance))
 
 
 async def _vetted(
@@ -153,9 +153,15 @@ def _speaker(request: web.Request) -> Speaker:
     return Speaker(peer=str(peer[0]), local=str(local[0]))
 
 
-def _frame(data: object) -> dict[str, object]:
+def _frame(message: WSMessage, allowance: Allowance) -> dict[str, object]:
+    """The JSON object of one frame. Raises Invalid for anything else, and for too much of it."""
+    if message.type is not WSMsgType.TEXT:
+        raise Invalid("The channel takes text frames only")
+    now = _now()
+    if not allowance.frames.take(now) or not allowance.volume.take(now, len(message.data)):
+        raise Invalid("The channel says too much; slow down")
     try:
-        value = json.loads(data) if isinstance(data, str) else None
+        value = json.loads(message.data, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
@@ -163,24 +169,39 @@ def _frame(data: object) -> dict[str, object]:
     return value
 
 
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _allowance(request: web.Request, cluster: Cluster) -> Allowance:
+    """What this cluster may still say; kept for as long as control knows the cluster."""
+    allowances = request.app[_ALLOWANCES]
+    found = allowances.get(cluster.name)
+    if found is None:
+        known = services(request).control.get
+        for name in [name for name in allowances if known(name) is None]:
+            del allowances[name]
+        found = allowances[cluster.name] = Allowance.full(_now())
+    return found
+
+
 async def exits(request: web.Request) -> web.Response:
     """POST /api/v1/clusters/<name>/exits — a job's agent tells how its process died."""
     cluster = token_cluster(request)
-    clock = asyncio.get_running_loop().time
-    buckets = request.app[_EXITS]
-    bucket = buckets.setdefault(cluster.name, Bucket.full(MAX_RATE, 1000, clock()))
-    if not bucket.take(clock()):
+    if not _allowance(request, cluster).exits.take(_now()):
         raise Conflict("Too many exit reports; slow down")
     if (request.content_length or MAX_EXIT + 1) > MAX_EXIT:
         raise Invalid(f"An exit report must tell its length and hold at most {MAX_EXIT} bytes")
     await services(request).control.exited(cluster.name, await json_object(request))
-    for name in [name for name in buckets if services(request).control.get(name) is None]:
-        del buckets[name]
     return web.json_response({})
 
 
 def add_routes(app: web.Application) -> None:
     """Mount the channel and the exit reports."""
-    app[_EXITS] = {}
+    app[_ALLOWANCES] = {}
     app.router.add_get("/api/v1/clusters/{cluster_name}/channel", channel)
     app.router.add_post("/api/v1/clusters/{cluster_name}/exits", exits)

@@ -1,8 +1,10 @@
-"""How often a cluster's own processes may speak: a token bucket, because bursts are honest."""
+"""How much a cluster's own processes may say: token buckets, because bursts are honest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from penstock.model.wire import MAX_FRAME, MAX_RATE
 
 
 @dataclass(slots=True)
@@ -19,12 +21,36 @@ class Bucket:
         """A bucket that has not been used yet."""
         return cls(rate, burst, burst, now)
 
-    def take(self, now: float) -> bool:
-        """Use one; False when there is none left."""
+    def take(self, now: float, amount: float = 1.0) -> bool:
+        """Use ``amount`` of it; False, and nothing is used, when there is not so much left."""
         elapsed = max(0.0, now - self.at)
         self.level = min(self.burst, self.level + elapsed * self.rate)
         self.at = now
-        if self.level < 1.0:
+        if self.level < amount:
             return False
-        self.level -= 1.0
+        self.level -= amount
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What all jobs of one cluster may say together, however many connections they open.
+
+    ``channels`` that are opened, ``frames`` and ``volume`` (characters) on them, ``exits``
+    reported. A report of a busy scheduler has a kilobyte; a hello of 100,000 workers a megabyte.
+    """
+
+    channels: Bucket
+    frames: Bucket
+    volume: Bucket
+    exits: Bucket
+
+    @classmethod
+    def full(cls, now: float) -> Allowance:
+        """The allowance of a cluster that has not spoken yet."""
+        return cls(
+            channels=Bucket.full(0.5, 30, now),
+            frames=Bucket.full(MAX_RATE, 5 * MAX_RATE, now),
+            volume=Bucket.full(MAX_FRAME / 16, 4 * MAX_FRAME, now),
+            exits=Bucket.full(MAX_RATE, 1000, now),
+        )
