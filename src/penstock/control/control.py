@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from penstock.backends.base import Backend
 from penstock.control.channel import parse_address
 from penstock.control.credentials import new_credentials
@@ -29,7 +31,7 @@ from penstock.control.sessions import OnRoute, Sessions
 from penstock.control.site import Site
 from penstock.control.wishes import Wishes
 from penstock.model.cluster import Cluster, ClusterSpec, Event, Status
-from penstock.model.errors import Invalid, NotFound
+from penstock.model.errors import Invalid, NotFound, StoreError
 from penstock.model.ids import new_cluster_name, parse_worker_name
 
 REMEMBER = 24 * 3600.0
@@ -39,6 +41,8 @@ ROUNDS = 16
 """Clusters that are worked on at a time; each may wait for the store."""
 
 ACTIVE = (Status.PENDING, Status.RUNNING)
+
+log = structlog.get_logger()
 
 
 class Control:
@@ -124,7 +128,10 @@ class Control:
         for entry in self._registry:
             entry.changed()
         if self._sites:
-            await self._registry.flush()
+            try:
+                await self._registry.flush()
+            except StoreError as error:
+                log.warning("last events not written", error=str(error))
 
     # -- what the API asks --
 

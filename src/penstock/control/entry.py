@@ -83,6 +83,8 @@ class Entry:
     exit_reports: dict[tuple[int, int], ExitReport] = field(default_factory=dict)
     retired: dict[int, set[int]] = field(default_factory=dict)
     failed_job: int | None = None
+    told: dict[str, tuple[str, float]] = field(default_factory=dict)
+    revived: set[str] = field(default_factory=set)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiters: set[asyncio.Future[None]] = field(default_factory=set)
 
@@ -131,6 +133,7 @@ class Entry:
         self.asked.clear()
         self.retired.clear()
         self.exit_reports.clear()
+        self.told.clear()
 
     def changed(self) -> None:
         """Let everybody who waits for a change of status look again."""

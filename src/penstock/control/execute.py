@@ -41,6 +41,10 @@ SUBMIT_LIMIT = 300.0
 log = structlog.get_logger()
 
 
+class Withdrawn(Unavailable):
+    """Never sent, because nobody wanted it any more."""
+
+
 class Executor:
     """Acts on backends, journal and channel as plans say."""
 
@@ -157,14 +161,14 @@ class Executor:
         tracked.outcome = error
         tracked.accepted = error is None or tracked.accepted
         tracked.settled_at = _now()
-        self._tell(entry, row, site, error)
+        self._tell(entry, site, error)
         site.poke()
         self._wake(entry.cluster.name)
 
     async def _try_submit(self, entry: Entry, tracked: Tracked, site: Site) -> BackendError | None:
         """Submit once; the error says what is certain about it."""
         if not entry.cluster.status.active or not tracked.row.wanted:
-            return Unavailable("It was not wanted any more when its turn came.")
+            return Withdrawn("It was not wanted any more when its turn came.")
         if site.hold_until > _now():
             return Unavailable(site.trouble)
         try:
@@ -179,24 +183,16 @@ class Executor:
             return Uncertain(f"{site.name}: {error}")
         return None
 
-    def _tell(self, entry: Entry, row: BatchRow, site: Site, error: BackendError | None) -> None:
+    def _tell(self, entry: Entry, site: Site, error: BackendError | None) -> None:
         """What a submission's end means for the backend and for what the user reads."""
-        cluster = entry.cluster
+        if isinstance(error, Withdrawn):
+            return
         if isinstance(error, Unavailable):
-            if not cluster.status.active:
-                return
-            new = str(error) != site.trouble or site.hold_until <= _now()
             site.refused(_now(), str(error))
-            if new:
-                self._registry.note(
-                    cluster, "unavailable", f"{site.name} is not available, will try again: {error}"
-                )
+            self._registry.note_once(entry, "unavailable", site.excuse)
         elif isinstance(error, Uncertain):
-            self._registry.note(
-                cluster,
-                "uncertain",
-                f"{site.name} gave no clear answer, looking whether it took the job: {error}",
-            )
+            text = f"{site.name} gave no clear answer, looking whether it took the job: {error}"
+            self._registry.note(entry.cluster, "uncertain", text)
         else:
             site.answered()
 

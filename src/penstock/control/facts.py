@@ -153,9 +153,10 @@ class Plan:
     """What to do, in this order; journal writes come before everything that acts on them.
 
     ``wake_at`` is when time alone may change the plan; ``awaited`` are the backends of which the
-    next look may, even if it shows the same jobs.
+    next look may, even if it shows the same jobs; ``held`` are groups that may not submit yet.
     """
 
     actions: list[Action] = field(default_factory=list)
     wake_at: float = math.inf
     awaited: set[str] = field(default_factory=set)
+    held: set[str] = field(default_factory=set)

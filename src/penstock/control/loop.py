@@ -16,6 +16,8 @@ from penstock.control.absorb import absorb
 from penstock.control.channel import ExitReport
 from penstock.control.entry import Entry
 from penstock.control.execute import Executor
+from penstock.control.facts import Plan
+from penstock.control.launch import group_spec
 from penstock.control.plan import plan
 from penstock.control.queue import WakeQueue
 from penstock.control.registry import Registry
@@ -78,9 +80,12 @@ class Reconciler:
             return
         now = _now()
         self._absorb(entry, now)
+        while entry.revived:
+            await self._executor.obituaries.revive(entry, entry.revived.pop())
         await self._end_what_is_due(entry, now)
         answer = plan(situate.situation(entry, self._sites, now))
         self._await_looks(entry, answer.awaited)
+        self._say_why(entry, answer, now)
         if await self._executor.execute(entry, answer):
             self._queue.wake(name)
         elif entry.cluster.status is Status.STOPPING and not entry.rows:
@@ -110,6 +115,17 @@ class Reconciler:
         for tracked in entry.rows.values():
             site = self._sites[tracked.row.backend]
             absorb(tracked, site.jobs_of(entry.cluster.name), site.look, wall=wall, now=now)
+
+    def _say_why(self, entry: Entry, answer: Plan, now: float) -> None:
+        """Why something that is wanted does not run yet, in the batch system's words."""
+        for group in answer.held:
+            site = self._sites[group_spec(entry.cluster, group).backend]
+            if site.hold_until > now:
+                self._registry.note_once(entry, "unavailable", site.excuse)
+        for site in self._sites.values():
+            jobs = site.jobs_of(entry.cluster.name)
+            text = words.waiting(entry.rows.values(), jobs, site.name)
+            self._registry.note_once(entry, "waiting", text)
 
     # -- limits of time --
 

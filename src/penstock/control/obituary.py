@@ -53,13 +53,19 @@ class Obituaries:
         job = end.exits[0]
         output = report.tail if report and report.tail else await self.logs(entry, row, 0)
         phrase = words.how(job, report, row.backend)
+        closed = entry.cluster.status is Status.RUNNING and ended_well(job, report)
+        if closed:
+            # As after Client.shutdown(): nobody failed.
+            reason = "The scheduler closed by itself."
+            await self._registry.update(entry, lambda c: lifecycle.stopping(c, reason=reason))
+            self._registry.note(entry.cluster, "stopping", reason)
+            return
         entry.failed_job = end.sequence
         await self.fail(entry, words.scheduler_ended(phrase, output))
 
     async def late_report(self, entry: Entry, report: ExitReport) -> None:
         """A scheduler's exit report that came after the batch system had shown its end."""
-        row = entry.closed.get(report.sequence) or entry.rows[report.sequence].row
-        phrase = words.how(None, report, row.backend)
+        phrase = words.how(None, report, entry.cluster.spec.scheduler.backend)
         reason = words.scheduler_ended(phrase, report.tail)
 
         def change(cluster: Cluster) -> Cluster:
@@ -146,6 +152,21 @@ class Obituaries:
             self._registry.note(entry.cluster, "worker-exit", text)
         await self._stop_if_exhausted(entry, group)
 
+    async def revive(self, entry: Entry, group: str) -> None:
+        """A worker of a stopped group serves after all: the group goes on."""
+
+        def change(cluster: Cluster) -> Cluster:
+            scaling = cluster.scaling.get(group, Scaling())
+            if not scaling.stopped:
+                return cluster
+            alive = replace(scaling, stopped="")
+            return replace(cluster, scaling={**cluster.scaling, group: alive})
+
+        before = entry.cluster
+        if await self._registry.update(entry, change) is not before:
+            text = f"A worker of group {group} serves after all, so the group goes on."
+            self._registry.note(entry.cluster, "group-revived", text)
+
     async def _stop_if_exhausted(self, entry: Entry, group: str) -> None:
         """A group whose workers never serve gets no more of them, until somebody scales it."""
         health = self.health(entry, group)
@@ -166,6 +187,13 @@ class Obituaries:
         before = entry.cluster
         if await self._registry.update(entry, change) is not before:
             self._registry.note(entry.cluster, "group-stopped", reason)
+
+
+def ended_well(job: Job | None, report: ExitReport | None) -> bool:
+    """Whether a job ended by itself and without a complaint."""
+    if report is not None and report.code is not None:
+        return report.code == 0
+    return job is not None and job.exit is Exit.DONE
 
 
 def find_job(site: Site, gateway: str, row: BatchRow, index: int) -> Job:

@@ -176,6 +176,7 @@ def balance(
     hold = situation.holds.get(group, situation.now)
     if hold > situation.now:
         result.wake_at = min(result.wake_at, hold)
+        result.held.add(group)
         return
     size = situation.capabilities[situation.places[group]].max_batch
     missing = -excess

@@ -13,12 +13,15 @@ from typing import Protocol
 import structlog
 
 from penstock.control.entry import Entry
-from penstock.control.facts import Tracked
+from penstock.control.facts import NEVER, Tracked
 from penstock.model.cluster import BatchRow, Cluster, Event, RowState
 from penstock.model.errors import StoreError
 from penstock.model.usage import Usage
 
 MAX_PENDING_EVENTS = 10_000
+
+REPEAT = 60.0
+"""Seconds between two events that say the same kind of thing about a cluster's state."""
 
 log = structlog.get_logger()
 
@@ -92,7 +95,9 @@ class Registry:
 
         Whoever asked may go away meanwhile: the change is completed all the same.
         """
-        return await asyncio.shield(asyncio.ensure_future(self._update(entry, change)))
+        work = asyncio.ensure_future(self._update(entry, change))
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(work)
 
     async def _update(self, entry: Entry, change: Callable[[Cluster], Cluster]) -> Cluster:
         async with entry.lock:
@@ -110,6 +115,17 @@ class Registry:
         log.info(kind, cluster=cluster.name, user=cluster.user, text=text)
         self._events.append(Event(cluster.name, self.clock(), kind, text))
         del self._events[:-MAX_PENDING_EVENTS]
+
+    def note_once(self, entry: Entry, kind: str, text: str) -> None:
+        """Record what may be noticed again and again: news at once, the rest not at all.
+
+        Words that change all the time are news only once a minute.
+        """
+        now = asyncio.get_running_loop().time()
+        said, at = entry.told.get(kind, ("", NEVER))
+        if text and text != said and now - at >= REPEAT:
+            entry.told[kind] = (text, now)
+            self.note(entry.cluster, kind, text)
 
     async def flush(self) -> None:
         """Write the recorded events; those that cannot be written now stay for the next time."""

@@ -21,7 +21,7 @@ from penstock.control.obituary import Obituaries
 from penstock.control.queue import WakeQueue
 from penstock.control.registry import Registry
 from penstock.control.wishes import adapt_message
-from penstock.model.cluster import Status
+from penstock.model.cluster import Scaling, Status
 from penstock.model.errors import Conflict, Invalid
 
 OnRoute = Callable[[str, "tuple[str, int] | None"], None]
@@ -90,13 +90,15 @@ class Sessions:
         for sequence, index in workers:
             self._registered(entry, sequence, index)
 
-    def _registered(self, entry: Entry, sequence: int, index: int) -> None:
+    def _registered(self, entry: Entry, sequence: int, index: int) -> str | None:
+        """Note a worker as serving; the group that it belongs to, None when it is not ours."""
         tracked = entry.register(sequence, index)
         if tracked is None:
-            return
+            return None
         group = tracked.row.group
         if group in entry.health:
             entry.health[group] = served(entry.health[group])
+        return group
 
     async def message(self, entry: Entry, link: Link, message: Mapping[str, Any]) -> None:
         """One frame of a connected agent. Raises Invalid for what is malformed."""
@@ -119,7 +121,9 @@ class Sessions:
         now = _now()
         if said.added or said.removed:
             for sequence, index in said.added:
-                self._registered(entry, sequence, index)
+                group = self._registered(entry, sequence, index)
+                if group is not None and entry.cluster.scaling.get(group, Scaling()).stopped:
+                    entry.revived.add(group)
             for sequence, index in said.removed:
                 tracked = entry.rows.get(sequence)
                 if tracked is not None:

@@ -76,6 +76,13 @@ class Site:
         """What the last look showed of a cluster."""
         return self.jobs.get(cluster, _NOTHING)
 
+    @property
+    def excuse(self) -> str:
+        """Why nothing is submitted now, empty when it is."""
+        if not self.trouble:
+            return ""
+        return f"{self.name} is not available, will try again: {self.trouble}"
+
     def poke(self) -> None:
         """Look soon, not only at the end of the period."""
         self._poked.set()
