@@ -13,14 +13,11 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
-import structlog
-
 from penstock.backends.base import Backend
 from penstock.control.channel import parse_address
 from penstock.control.credentials import new_credentials
 from penstock.control.entry import Entry, Link, Live
 from penstock.control.execute import Executor
-from penstock.control.facts import SCHEDULER
 from penstock.control.housekeeping import forget_old
 from penstock.control.launch import Launcher
 from penstock.control.loop import Reconciler
@@ -31,8 +28,8 @@ from penstock.control.sessions import OnRoute, Sessions
 from penstock.control.site import Site
 from penstock.control.wishes import Wishes
 from penstock.model.cluster import Cluster, ClusterSpec, Event, Status
-from penstock.model.errors import Invalid, NotFound, StoreError
-from penstock.model.ids import new_cluster_name, parse_worker_name
+from penstock.model.errors import Invalid, NotFound
+from penstock.model.ids import new_cluster_name
 
 REMEMBER = 24 * 3600.0
 """Seconds that an ended cluster stays in memory, so in lists."""
@@ -41,8 +38,6 @@ ROUNDS = 16
 """Clusters that are worked on at a time; each may wait for the store."""
 
 ACTIVE = (Status.PENDING, Status.RUNNING)
-
-log = structlog.get_logger()
 
 
 class Control:
@@ -128,10 +123,7 @@ class Control:
         for entry in self._registry:
             entry.changed()
         if self._sites:
-            try:
-                await self._registry.flush()
-            except StoreError as error:
-                log.warning("last events not written", error=str(error))
+            await self._registry.close()
 
     # -- what the API asks --
 
@@ -239,11 +231,8 @@ class Control:
         does not answer.
         """
         entry = self._entry(name)
-        parsed = parse_worker_name("w" + job[1:]) if job[:1] in ("s", "w") else None
-        sequence, index = parsed or (-1, -1)
-        tracked = entry.rows.get(sequence)
-        row = tracked.row if tracked else entry.closed.get(sequence)
-        if row is None or index >= row.count or (row.group == SCHEDULER) != job.startswith("s"):
+        row, index = entry.find(job)
+        if row is None:
             raise NotFound(f"Cluster {name} has no job {job!r}.")
         site = self._sites[row.backend]
         found = find_job(site, self._gateway, row, index)

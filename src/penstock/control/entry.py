@@ -16,6 +16,7 @@ from penstock.control.channel import ExitReport
 from penstock.control.deaths import Health
 from penstock.control.facts import NEVER, SCHEDULER, Tracked
 from penstock.model.cluster import BatchRow, Cluster
+from penstock.model.ids import parse_worker_name
 
 MAX_CLOSED = 200
 """Closed rows that are remembered a cluster, for their logs."""
@@ -102,6 +103,16 @@ class Entry:
             row = tracked.row
             counts[row.group] = counts.get(row.group, 0) + len(row.wanted)
         return counts
+
+    def find(self, job: str) -> tuple[BatchRow | None, int]:
+        """The row and index of a job's name (s0-0, w3-4); no row when there never was such a job."""
+        parsed = parse_worker_name("w" + job[1:]) if job[:1] in ("s", "w") else None
+        sequence, index = parsed or (-1, -1)
+        tracked = self.rows.get(sequence)
+        row = tracked.row if tracked else self.closed.get(sequence)
+        if row is None or index >= row.count or (row.group == SCHEDULER) != job.startswith("s"):
+            return None, index
+        return row, index
 
     def register(self, sequence: int, index: int) -> Tracked | None:
         """The scheduler has this worker; None when no row of ours knows it."""

@@ -138,3 +138,10 @@ class Registry:
             except StoreError:
                 self._events = [*events, *self._events][-MAX_PENDING_EVENTS:]
                 raise
+
+    async def close(self) -> None:
+        """Write the last events, if that can be done."""
+        try:
+            await self.flush()
+        except StoreError as error:
+            log.warning("last events not written", error=str(error))

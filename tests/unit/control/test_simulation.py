@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import structlog
 
-from penstock.control import plan, registry, site, situate
+from penstock.control import plan, site, situate
 from penstock.control.entry import Entry
 from penstock.control.execute import Executor
 from penstock.control.facts import Cancel, Look, Plan, Situation, Tracked
