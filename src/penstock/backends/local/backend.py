@@ -53,7 +53,7 @@ class LocalBackend:
         directory: Path,
         *,
         allow_root: bool = False,
-        visibility: float = 30.0,
+        visibility: float = 15.0,
         grace: float = 10.0,
         recent: float = 900.0,
         period: float = 5.0,
