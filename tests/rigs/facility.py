@@ -184,6 +184,26 @@ class Facility:
         config: dict[str, object] = json.loads(text)
         return config
 
+    def cli(
+        self, user: str, *arguments: str, password: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """A ``penstock`` command of a user, whose Dask configuration names the gateway."""
+        place = self.rig.directory / f"dask-of-{user}"
+        place.mkdir(mode=0o700, exist_ok=True)
+        auth = {"username": user, "password": password or self.passwords[user]}
+        config = {"address": self.addresses[0], "auth": {"type": "basic", "kwargs": auth}}
+        (place / "gateway.yaml").write_text(json.dumps({"gateway": config}))
+        done = subprocess.run(
+            self.rig.command(*arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**self.rig.environ, "DASK_CONFIG": str(place)},
+        )
+        assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return done
+
     def logs(self) -> str:
         """All that server and door have written."""
         door = self.rig.state / "door.log"

@@ -49,7 +49,7 @@ class Allowance:
     def full(cls, now: float) -> Allowance:
         """The allowance of a cluster that has not spoken yet."""
         return cls(
-            channels=Bucket.full(0.5, 30, now),
+            channels=Bucket.full(1, 30, now),
             frames=Bucket.full(MAX_RATE, 5 * MAX_RATE, now),
             volume=Bucket.full(MAX_FRAME / 16, 4 * MAX_FRAME, now),
             exits=Bucket.full(MAX_RATE, 1000, now),
