@@ -171,7 +171,7 @@ def test_sigterm_leaves_clusters_alone(rig):
             settled(rig, dask_client, cluster.name, 1)
 
 
-def door_of(rig: GatewayRig) -> psutil.Process:
+def door_of(rig: GatewayRig) -> psutil.Process | None:
     for process in psutil.process_iter():
         try:
             line = " ".join(process.cmdline())
@@ -179,7 +179,7 @@ def door_of(rig: GatewayRig) -> psutil.Process:
             continue
         if "penstock.door" in line and str(rig.state) in line:
             return process
-    raise AssertionError("no door runs")
+    return None
 
 
 def test_the_door_dies_and_is_back(rig):
@@ -189,8 +189,9 @@ def test_the_door_dies_and_is_back(rig):
         with cluster.get_client() as dask_client:
             dask_client.wait_for_workers(1, timeout=120)
             door = door_of(rig)
+            assert door is not None
             door.kill()
-            wait_until(lambda: door_of(rig).pid != door.pid, "another door", 20)
+            wait_until(lambda: door_of(rig) not in (None, door), "another door", 20)
         with cluster.get_client() as again:
             assert again.submit(sum, [1, 2]).result(timeout=60) == 3
         assert client.get_cluster(cluster.name).status is ClusterStatus.RUNNING
