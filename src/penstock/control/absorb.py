@@ -23,10 +23,12 @@ def absorb(tracked: Tracked, jobs: Jobs, look: Look, *, wall: float, now: float)
     tracked.seen.update(shown)
     for index, job in shown.items():
         if job.phase is Phase.RUNNING and index not in tracked.ran:
-            began = now if job.since is None else min(now, now - (wall - job.since))
-            tracked.ran[index] = began
-            if tracked.first_ran is None or began < tracked.first_ran:
-                tracked.first_ran = began
+            # Limits count what we have seen; a wall clock may be wrong. Accounting counts it all.
+            tracked.ran[index] = now
+            before = 0.0 if job.since is None else max(0.0, wall - job.since)
+            tracked.job_seconds += before
+            if tracked.first_ran is None or now - before < tracked.first_ran:
+                tracked.first_ran = now - before
     over = [
         index
         for index in tracked.ran

@@ -43,8 +43,9 @@ class Tracked:
     that was loaded at a start was cut off by the start at the latest. ``outcome`` is the error of
     the submit; ``accepted`` says that it returned, or that the job has spoken to us.
     ``seen`` are the indices that a look has shown, ``registered`` those that the scheduler has as
-    workers now, ``served`` those that it ever had. ``ran`` maps a running index to when it began,
-    ``first_ran`` is the earliest of them and ``job_seconds`` the sum over those that are over.
+    workers now, ``served`` those that it ever had. ``ran`` maps a running index to when we first
+    saw it run. For accounting: ``first_ran`` is when the first of them began, and ``job_seconds``
+    the sum of run times that ``ran`` does not hold.
     """
 
     row: BatchRow

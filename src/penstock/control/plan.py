@@ -171,7 +171,7 @@ def balance(
     excess = count(rows, group) - desired
     if excess > 0:
         shrink(situation, group, excess, rows, result)
-    if excess >= 0:
+    if excess >= 0 or group in losing(situation, result):
         return
     hold = situation.holds.get(group, situation.now)
     if hold > situation.now:
@@ -183,6 +183,19 @@ def balance(
     while missing > 0:
         result.actions.append(Submit(group, min(missing, size)))
         missing -= size
+
+
+def losing(situation: Situation, result: Plan) -> set[str]:
+    """Groups of which this plan takes something away unasked.
+
+    Nothing makes up for it before it is known what it means: a back-off, a group that stops, the
+    end of the cluster. The next plan, which is due at once, does.
+    """
+    return {
+        situation.rows[action.sequence].row.group
+        for action in result.actions
+        if isinstance(action, (Close, MarkExited))
+    }
 
 
 def shrink(

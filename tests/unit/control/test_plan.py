@@ -147,14 +147,26 @@ def test_absence_proves_nothing(settled_at: float | None, started: float, comple
         assert answer.awaited == {"fake"}
 
 
-def test_an_intent_that_is_provenly_absent_closes_and_is_made_up_for() -> None:
+def test_an_intent_that_is_provenly_absent_closes() -> None:
     answer = decide([settled(intended(1, 3), at=89.0)], [], desired={"cpu": 3})
-    assert answer.actions == [Close(1, LOST, lost=True), Submit("cpu", 3)]
+    assert answer.actions == [Close(1, LOST, lost=True)]
 
 
 def test_a_submitted_job_that_is_provenly_absent_has_exited() -> None:
     answer = decide([settled(row(1, 2))], [job(1, 0)], desired={"cpu": 2})
-    assert answer.actions == [MarkExited(1, {1: None}), Submit("cpu", 1)]
+    assert answer.actions == [MarkExited(1, {1: None})]
+
+
+def test_a_loss_is_made_up_for_once_it_is_known_what_it_means() -> None:
+    rows = [settled(row(1, 2)), settled(row(2, group="gpu"))]
+    more = {"places": {"cpu": "fake", "gpu": "fake"}, "desired": {"cpu": 2, "gpu": 2}}
+    answer = decide(rows, [job(1, 0), job(2)], **more)
+    assert answer.actions == [MarkExited(1, {1: None}), Submit("gpu", 1)]
+    noted = settled(row(1, 2, exited=frozenset({1})))
+    assert decide([noted, rows[1]], [job(1, 0), job(2)], **more).actions == [
+        Submit("cpu", 1),
+        Submit("gpu", 1),
+    ]
 
 
 def test_an_exited_job_is_noted_at_any_look() -> None:
