@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 
 import aiohttp
 import psutil
@@ -39,20 +40,29 @@ def slow_square():
     return work
 
 
-def jobs(rig: GatewayRig, cluster: str) -> list[psutil.Process]:
-    """Processes that carry a tag of this cluster and are a job's first process (its agent)."""
+def processes(wanted: Callable[[dict[str, str], list[str]], bool]) -> list[psutil.Process]:
+    """Processes of this machine that ``wanted(environment, command line)`` picks."""
     found = []
     for process in psutil.process_iter():
         try:
-            environ = process.environ()
-            line = process.cmdline()
+            environ, line = process.environ(), process.cmdline()
         except (psutil.Error, OSError):
             continue
-        ours = cluster in environ.get("PENSTOCK_TAG", "") and "PENSTOCK_INDEX" in environ
-        agent = any(part.endswith("penstock_agent.py") for part in line)
-        if ours and agent and "--child" not in line:
+        if wanted(environ, line):
             found.append(process)
     return found
+
+
+def jobs(cluster: str) -> list[psutil.Process]:
+    """First processes (agents) of a cluster's jobs."""
+    return processes(
+        lambda environ, line: (
+            cluster in environ.get("PENSTOCK_TAG", "")
+            and "PENSTOCK_INDEX" in environ
+            and any(part.endswith("penstock_agent.py") for part in line)
+            and "--child" not in line
+        )
+    )
 
 
 def workers(dask_client) -> set[str]:
@@ -60,10 +70,10 @@ def workers(dask_client) -> set[str]:
     return {worker["name"] for worker in info.values()}
 
 
-def settled(rig, dask_client, name, count) -> None:
+def settled(dask_client, name, count) -> None:
     """Exactly ``count`` workers serve, and exactly their jobs (and the scheduler's) exist."""
     wait_until(lambda: len(workers(dask_client)) == count, f"{count} workers serve", 120)
-    wait_until(lambda: len(jobs(rig, name)) == count + 1, "no job too many and none too few", 120)
+    wait_until(lambda: len(jobs(name)) == count + 1, "no job too many and none too few", 120)
 
 
 CRASHES = [
@@ -97,7 +107,7 @@ def test_the_server_dies_at_a_point_while_a_client_computes(rig, point, before, 
             if not crashed:  # the wish was lost with the request, as its sender knows
                 cluster.scale(after)
             assert sum(dask_client.gather(futures)) == sum(i * i for i in range(SPINS))
-            settled(rig, dask_client, cluster.name, after)
+            settled(dask_client, cluster.name, after)
         cluster.close(shutdown=True)
 
 
@@ -135,7 +145,7 @@ def test_a_stop_survives_the_servers_death(rig):
         wait_until(
             lambda: client.get_cluster(cluster.name).status is ClusterStatus.STOPPED, "it stops", 60
         )
-        assert jobs(rig, cluster.name) == []
+        assert jobs(cluster.name) == []
 
 
 def test_requests_wait_while_the_server_is_away(rig):
@@ -168,18 +178,13 @@ def test_sigterm_leaves_clusters_alone(rig):
             rig.kill(signal.SIGTERM)
             assert future.result(timeout=60) == 9
             rig.start()
-            settled(rig, dask_client, cluster.name, 1)
+            settled(dask_client, cluster.name, 1)
 
 
 def door_of(rig: GatewayRig) -> psutil.Process | None:
-    for process in psutil.process_iter():
-        try:
-            line = " ".join(process.cmdline())
-        except (psutil.Error, OSError):
-            continue
-        if "penstock.door" in line and str(rig.state) in line:
-            return process
-    return None
+    state = str(rig.state)
+    doors = processes(lambda _, line: "penstock.door" in line and state in " ".join(line))
+    return doors[0] if doors else None
 
 
 def test_the_door_dies_and_is_back(rig):
@@ -201,7 +206,7 @@ def test_a_killed_scheduler_fails_the_cluster_with_the_reason(rig):
     rig.start()
     with rig.client() as client:
         cluster = client.new_cluster(shutdown_on_close=False)
-        pid = scheduler_pid(rig, cluster.name)
+        pid = scheduler_pid(cluster.name)
         os.kill(pid, signal.SIGKILL)
         wait_until(
             lambda: client.get_cluster(cluster.name).status is ClusterStatus.FAILED, "it failed", 60
@@ -211,15 +216,14 @@ def test_a_killed_scheduler_fails_the_cluster_with_the_reason(rig):
         cluster.close(shutdown=False)
 
 
-def scheduler_pid(rig, name) -> int:
-    for process in psutil.process_iter():
-        try:
-            environ, line = process.environ(), process.cmdline()
-        except (psutil.Error, OSError):
-            continue
-        if environ.get("PENSTOCK_TAG", "").endswith(f"{name}-0") and "--child" in line:
-            return process.pid
-    raise AssertionError("no scheduler runs")
+def scheduler_pid(name) -> int:
+    tag_ends = f"{name}-0"
+    [scheduler] = processes(
+        lambda environ, line: (
+            environ.get("PENSTOCK_TAG", "").endswith(tag_ends) and "--child" in line
+        )
+    )
+    return scheduler.pid
 
 
 def test_a_killed_worker_is_replaced(rig):
@@ -230,8 +234,8 @@ def test_a_killed_worker_is_replaced(rig):
             dask_client.wait_for_workers(2, timeout=120)
             before = workers(dask_client)
             victim = next(
-                p for p in jobs(rig, cluster.name) if not p.environ()["PENSTOCK_TAG"].endswith("-0")
+                p for p in jobs(cluster.name) if not p.environ()["PENSTOCK_TAG"].endswith("-0")
             )
             victim.kill()
             wait_until(lambda: workers(dask_client) - before, "a new worker", 120)
-            settled(rig, dask_client, cluster.name, 2)
+            settled(dask_client, cluster.name, 2)
