@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import reprlib
 
@@ -12,9 +13,12 @@ from penstock.model.errors import Invalid
 MAX_BODY = 12 * 2**20
 """Bytes of a request that are read at all; an environment of 10 MB still gets a real answer."""
 
+PATIENCE = 60.0
+"""Seconds that a body may take to arrive."""
+
 
 async def json_object(request: web.Request) -> dict[str, object]:
-    """The request's body as a JSON object. Raises Invalid otherwise.
+    """The request's body as a JSON object. Raises Invalid otherwise, HTTPRequestTimeout if it is late.
 
     Only ``application/json`` is taken: a page of another origin cannot send that without the
     browser asking first (Fetch standard, "CORS-safelisted request-header").
@@ -23,7 +27,12 @@ async def json_object(request: web.Request) -> dict[str, object]:
         raise Invalid(
             f"The body must be JSON with Content-Type application/json, not {request.content_type!r}"
         )
-    raw = await request.read()
+    try:
+        raw = await asyncio.wait_for(request.read(), PATIENCE)
+    except asyncio.TimeoutError:
+        raise web.HTTPRequestTimeout(
+            text=f"The request's body did not arrive within {PATIENCE:.0f} s."
+        ) from None
     try:
         value = json.loads(raw, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

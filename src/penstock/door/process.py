@@ -21,7 +21,7 @@ EXIT_CANNOT_LISTEN = 3
 _MANY_FILES = 1 << 20
 
 
-def _raise_file_limit() -> int:
+def raise_file_limit() -> int:
     """Open as many files as the system lets us; returns that number."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
@@ -54,7 +54,7 @@ def main(config: DoorConfig, ready: int | None = None) -> int:
         routes.load()
     except ValueError as error:
         log.warning("routes not loaded", error=str(error))
-    door = Door(config, log, routes, control, listeners, _raise_file_limit())
+    door = Door(config, log, routes, control, listeners, raise_file_limit())
     shown = [show_address(sock.getsockname()[:2]) for sock in listeners]
     log.info("listening", at=shown, pid=os.getpid(), routes=len(routes.table))
     _tell(ready, "ready")

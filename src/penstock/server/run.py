@@ -20,7 +20,8 @@ from penstock.backends.base import Backend
 from penstock.backends.local import LocalBackend
 from penstock.control import Control
 from penstock.door.config import DoorConfig
-from penstock.door.supervise import DoorKeeper
+from penstock.door.process import raise_file_limit
+from penstock.door.supervise import DoorKeeper, find_door, stop_door
 from penstock.model.errors import PenstockError
 from penstock.server.accept import Certificate, CertificateFiles
 from penstock.server.admin import start_admin
@@ -46,11 +47,14 @@ async def serve(
     Raises PenstockError (a port in use, a database of a newer version, a backend that cannot be)
     before anything is served.
     """
-    leave = asyncio.Event()
+    raise_file_limit()
+    leave, served = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave.set)
     async with contextlib.AsyncExitStack() as stack:
+        if not external_door and await find_door(str(state.door_socket)) is None:
+            stack.push_async_callback(_withdraw, state, served)
         keeper = DoorKeeper(door_config(settings, state), external=external_door)
         bound = (await keeper.start()).bound
         front = Front(str(state.door_socket))
@@ -66,8 +70,15 @@ async def serve(
         await stack.enter_async_context(_running(front.link.run()))
         await stack.enter_async_context(_running(keeper.run()))
         ready()
+        served.set()
         await leave.wait()
         log.info("the server ends; clusters and connections live on")
+
+
+async def _withdraw(state: State, served: asyncio.Event) -> None:
+    """End a door that was started for a server that never served: callers would wait in vain."""
+    if not served.is_set():
+        await stop_door(str(state.door_socket))
 
 
 @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -27,6 +27,9 @@ BUILT_IN_NAMES = frozenset(
 
 MAX_ENV = 2**20
 """Bytes of all variables together."""
+
+MAX_DEPTH = 10
+"""Levels of a table of a user's own."""
 
 _WHOLE = 2**53
 CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -220,9 +223,19 @@ class MappingField(BaseField):
     def parse(self, value: object) -> dict[str, object]:
         if not isinstance(value, Mapping):
             raise self.refuse("a mapping", value)
+        if _too_deep(value, MAX_DEPTH):
+            raise Invalid(f"{self.name} is nested too deeply: at most {MAX_DEPTH} levels")
         if len(repr(value)) > MAX_ENV:
             raise Invalid(f"{self.name} is too large: at most {show_size(MAX_ENV)} are allowed")
         return dict(value)
+
+
+def _too_deep(value: object, levels: int) -> bool:
+    """Whether tables and lists within each other have more than so many levels."""
+    inner = value.values() if isinstance(value, Mapping) else value
+    if isinstance(inner, str) or not isinstance(inner, Iterable):
+        return False
+    return levels == 0 or any(_too_deep(each, levels - 1) for each in inner)
 
 
 def site_field(name: str, option: site_options.SiteOption) -> OptionField:

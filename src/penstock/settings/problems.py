@@ -54,7 +54,10 @@ def suggest(word: str, known: Sequence[str]) -> str:
 
 def shorten(value: object, limit: int = 60) -> str:
     """A value as it was written, shortened and safe to print."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except RecursionError:
+        text = "a deeply nested value"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 

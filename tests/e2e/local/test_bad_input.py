@@ -185,6 +185,39 @@ def test_bytes_that_are_no_request(gateway, call, raw):
     assert b" 200 " not in answer.split(b"\r\n")[0]
 
 
+def test_truncated_uploads_make_nothing(gateway, call):
+    """The connection ends in the middle of a body that would be right."""
+    word = base64.b64encode(f"{gateway.user}:{gateway.password}".encode()).decode()
+    body = json.dumps({"cluster_options": {}}).encode()
+    head = (
+        "POST /api/v1/clusters/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Authorization: Basic {word}\r\n"
+    )
+    host, port = gateway.address.removeprefix("http://").split(":")
+    for raw in (
+        f"Content-Length: {len(body) + 1}\r\n\r\n".encode() + body,
+        b"Content-Length: 10000000\r\n\r\n" + body,
+        b"Transfer-Encoding: chunked\r\n\r\n15\r\n" + body[:10],
+        b"Transfer-Encoding: chunked\r\n\r\nfffffffff\r\n" + body,
+    ):
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            connection.sendall(head.encode() + raw)
+            connection.shutdown(socket.SHUT_WR)
+            while _receive(connection):
+                pass
+    every = "pending,running,stopping,stopped,failed"
+    assert json.loads(call("GET", f"/api/v1/clusters/?status={every}")[1]) == {}
+
+
+@pytest.mark.parametrize("depth", [100, 900, 960, 990, 5000])
+@pytest.mark.parametrize("option", ["worker_cores", "profile", "env", "venv", "colour"])
+def test_deeply_nested_values(call, depth, option):
+    deep = "[" * depth + "]" * depth
+    for options in (deep, f'{{"{option}": {deep}}}', f'{{"{option}": {{"A": {deep}}}}}'):
+        body = f'{{"cluster_options": {options}}}'
+        assert error_of(call("POST", "/api/v1/clusters/", body.encode()), 422)
+
+
 def _receive(connection: socket.socket) -> bytes:
     try:
         return connection.recv(65536)

@@ -346,6 +346,7 @@ def test_100_kilobytes_arrive() -> None:
         ({"idle": 7200}, "idle must be at most 3600, not 7200"),
         ({"fast": "yes"}, "fast must be true or false, not 'yes'"),
         ({"more": "x"}, "more must be a mapping, not 'x'"),
+        ({"more": {"a": [[[[[[[[[[[1]]]]]]]]]]]}}, "more is nested too deeply: at most 10 levels"),
         ({"more": {"x": "y" * 2**20}}, "more is too large"),
         ({"env": "A=1"}, "env must be a mapping of names to text, not 'A=1'"),
         ({"env": {"": "x"}}, "env: '' cannot be a variable's name"),
