@@ -45,11 +45,11 @@ async def test_a_cluster_lives_moves_its_data_and_ends(rig: Rig) -> None:
         assert await line(client) == "ready"
         await until(lambda: server.last["tasks"] == {**NOTHING, "memory": 1}, "the task")
         assert server.last["clients"] == 1
-        request = {"op": "retire", "id": 7, "count": 1, "names": ["w1-0", "w9-9"]}
+        request = {"op": "retire", "id": 7, "count": 2, "names": ["w1-0", "w9-9"]}
         await server.send(request)
         await server.send(request)
         await until(lambda: server.said("retired"), "the retirement")
-        answer = {"op": "retired", "id": 7, "names": ["w1-0"], "error": None}
+        answer = {"op": "retired", "id": 7, "names": ["w1-0", "w9-9"], "error": None}
         assert server.said("retired")[0] == answer
         assert await first.wait() == 0
         await until(lambda: server.workers == {"w1-1"}, "the removal")
