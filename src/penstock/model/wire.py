@@ -25,6 +25,8 @@ Server → agent
   {"op": "adapt", "active": true, "minimum": 0, "maximum": null}
   {"op": "scale", "count": 12}                               for information
   {"op": "retire", "id": 7, "count": 3, "names": null or [candidates]}
+      Candidates that the scheduler does not have (not yet, or no longer) go first: they count
+      towards "count" and stand in the answer's "names".
   {"op": "close", "reason": "…"}                             workers and scheduler shall end now
 
 When a job's process dies (scheduler or worker), its agent reports it by
