@@ -15,7 +15,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +42,7 @@ default_profile = "wide"
 type = "basic"
 users_file = "{users_file}"
 admins = ["{admin}"]
+monitors = {monitors}
 
 [auth.groups]
 production = ["{bob}"]
@@ -220,7 +221,9 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def running_facility(users: tuple[str, str], more: str = "") -> Iterator[Facility]:
+def running_facility(
+    users: tuple[str, str], more: str = "", monitors: Sequence[str] = ()
+) -> Iterator[Facility]:
     """A gateway for these users, with ``more`` TOML after ``CONFIG``; nothing of it stays."""
     alice, bob = users
     ports = free_ports(2)
@@ -232,12 +235,14 @@ def running_facility(users: tuple[str, str], more: str = "") -> Iterator[Facilit
         (f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}"),
         {alice: "alices secret word", bob: "bobs secret word", ADMIN: "carols secret word"},
     )
+    facility.passwords.update({name: f"secret word of {name}" for name in monitors})
     facility.write_users()
     rig.config = (CONFIG + more).format(
         ports=ports,
         users_file=facility.users_file,
         jobs=facility.jobs,
         admin=ADMIN,
+        monitors=json.dumps(list(monitors)),
         bob=bob,
         python=environment("new"),
         directory=rig.directory,

@@ -6,7 +6,7 @@ from weakref import WeakSet
 
 from aiohttp import web
 
-from penstock.api import channel, clusters, insight
+from penstock.api import channel, clusters, insight, metrics
 from penstock.api.body import MAX_BODY
 from penstock.api.errors import Handler, errors_as_json
 from penstock.api.services import SERVED, SERVICES, Services
@@ -32,6 +32,7 @@ def make_app(services: Services) -> web.Application:
     app[SERVED] = WeakSet()
     app.add_routes([*clusters.ROUTES, *insight.ROUTES])
     channel.add_routes(app)
+    metrics.add_routes(app)
     add_dashboards(
         app,
         get_cluster=services.control.get,

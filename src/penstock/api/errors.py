@@ -28,7 +28,7 @@ def error_response(status: int, text: str, **headers: str) -> web.Response:
 @web.middleware
 async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn exceptions of the API's handlers into responses; other paths keep their own ways."""
-    if not request.path.startswith("/api/"):
+    if not request.path.startswith(("/api/", "/metrics")):
         return await handler(request)
     try:
         return await handler(request)

@@ -31,6 +31,8 @@ class Services:
     listeners: Mapping[int, int] = field(default_factory=dict)
     """Port → position in ``settings.listen``: a listener has its own default profile."""
     clock: Callable[[], float] = time.time
+    door_restarts: Callable[[], int] = lambda: 0
+    """How many doors the server had to start anew, for the metrics."""
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server ends: long polls answer at once, so that clients ask the next server."""
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -61,6 +62,7 @@ async def serve(
         parts = await stack.enter_async_context(core(settings, state, front.publish))
         control = parts[0]
         services = await _services(settings, state, parts, bound, leave)
+        services = replace(services, door_restarts=lambda: keeper.restarts)
         app = make_app(services)
         await stack.enter_async_context(front.serving(app, _certificates(settings)))
         await control.start()

@@ -30,6 +30,9 @@ class _Auth(Section):
     admin_groups: tuple[str, ...] = Field(
         default=(), description="Groups whose members are admins."
     )
+    monitors: tuple[str, ...] = Field(
+        default=(), description="Users who may read /metrics, as admins may."
+    )
     groups: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
         description="Groups of this gateway, each with its members' names, besides the Unix groups.",
