@@ -11,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import yaml
 from dask_gateway import BasicAuth, Gateway
+
+from penstock.settings.auth import this_user
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> object:
@@ -48,16 +50,23 @@ class GatewayRig:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "penstock", *arguments]
 
-    def start(self, crash: tuple[str, int] | None = None) -> GatewayRig:
-        """Start the server; ``crash``: it kills itself there (see ``crashing_serve``)."""
+    def start(
+        self, crash: tuple[str, int] | None = None, through: Sequence[str] | None = None
+    ) -> GatewayRig:
+        """Start the server; ``crash``: it kills itself there (see ``crashing_serve``).
+
+        ``through``: a script beside this file, with arguments, that runs the server in its way.
+        """
         arguments = ["serve", *self.place()]
         if self.config is None:
             arguments += ["--dask-config", str(self.dask_config)]
         start = self.log.stat().st_size if self.log.exists() else 0
         command = self.command(*arguments)
         if crash is not None:
-            script = Path(__file__).with_name("crashing_serve.py")
-            command = [sys.executable, str(script), crash[0], str(crash[1]), *arguments]
+            through = ("crashing_serve.py", crash[0], str(crash[1]))
+        if through is not None:
+            script = Path(__file__).with_name(through[0])
+            command = [sys.executable, str(script), *through[1:], *arguments]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -92,6 +101,8 @@ class GatewayRig:
 
     @property
     def password(self) -> str:
+        if self.config is not None:  # without [auth]: single-user mode
+            return (self.state / "password").read_text().strip()
         text: str = yaml.safe_load(self.dask_config.read_text())["gateway"]["auth"]["kwargs"][
             "password"
         ]
@@ -99,6 +110,8 @@ class GatewayRig:
 
     @property
     def user(self) -> str:
+        if self.config is not None:
+            return this_user()
         text: str = yaml.safe_load(self.dask_config.read_text())["gateway"]["auth"]["kwargs"][
             "username"
         ]

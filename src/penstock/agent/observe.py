@@ -2,7 +2,8 @@
 
 from typing import Any, Callable, Dict, List
 
-from penstock.agent.child import describe, logger
+from penstock.agent.base import python_name
+from penstock.agent.child import describe, logger, versions
 
 TASK_STATES = {
     "processing": "processing",
@@ -69,13 +70,43 @@ def make_plugin(changed: Callable[[], None], client_came: Callable[[], None]) ->
     return Watch()
 
 
+def explain_strangers(scheduler: Any) -> None:
+    """Clients of another version ask in ways that this scheduler does not know. ``identity`` is
+    the first thing that they ask, so there they read what is wrong instead of a TypeError."""
+    import functools
+    import inspect
+
+    identity = scheduler.handlers["identity"]
+
+    @functools.wraps(identity)
+    def explaining(*args: Any, **kwargs: Any) -> Any:
+        try:
+            inspect.signature(identity).bind(*args, **kwargs)
+        except TypeError as error:
+            raise RuntimeError(
+                "This cluster runs distributed %s in %s, and your client is of a version that it "
+                "does not understand (%s). Use one environment for both, e.g. with the option venv."
+                % (versions()["distributed"], python_name(), error)
+            ) from None
+        return identity(*args, **kwargs)
+
+    scheduler.handlers["identity"] = explaining
+
+
+PAGES_TIME = 30.0  # seconds that a page's caller waits for the pages to be there
+
+
 async def attach_dashboard(scheduler: Any) -> None:
     """Add the Bokeh pages to the scheduler's HTTP server. The import takes as long as the rest of
-    the start, so it happens in a thread while the scheduler already serves."""
+    the start, so it happens in a thread while the scheduler already serves; who asks meanwhile
+    waits, because the link to the pages is out by then."""
     import asyncio
     import importlib
 
     loop = asyncio.get_event_loop()
+    attached = asyncio.Event()
+    room = waiting_room(attached)
+    scheduler.http_application.add_application(room)
     try:
         pages = await loop.run_in_executor(
             None, importlib.import_module, "distributed.dashboard.scheduler"
@@ -83,3 +114,22 @@ async def attach_dashboard(scheduler: Any) -> None:
         pages.connect(scheduler.http_application, scheduler.http_server, scheduler, prefix="/")
     except Exception as error:  # a Bokeh that does not fit must not cost the cluster
         logger().warning("no dashboard pages: %s", describe(error))
+    finally:
+        scheduler.http_application.applications.remove(room)
+        attached.set()
+
+
+def waiting_room(attached: Any) -> Any:
+    """An application that answers any page, once ``attached`` is set: ask again."""
+    import asyncio
+    import contextlib
+
+    from tornado.web import Application, RequestHandler
+
+    class Wait(RequestHandler):  # type: ignore[misc, unused-ignore]
+        async def get(self) -> None:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(attached.wait(), PAGES_TIME)
+            self.redirect("/" + str(self.request.uri).lstrip("/"), status=307)
+
+    return Application([("/.*", Wait)])

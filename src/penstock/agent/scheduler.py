@@ -17,7 +17,14 @@ from penstock.agent.child import (
     security,
     versions,
 )
-from penstock.agent.observe import attach_dashboard, is_busy, make_plugin, task_counts, user_clients
+from penstock.agent.observe import (
+    attach_dashboard,
+    explain_strangers,
+    is_busy,
+    make_plugin,
+    task_counts,
+    user_clients,
+)
 from penstock.agent.retirement import Retirement
 from penstock.agent.rules import (
     Bounds,
@@ -46,6 +53,7 @@ async def run_scheduler(config: Message) -> int:
         dashboard=False,
         dashboard_address="%s:0" % bracketed(host),
     )
+    explain_strangers(scheduler)
     return await SchedulerAgent(config, scheduler, host).run()
 
 

@@ -41,6 +41,7 @@ class Certificate:
         self._files = files
         self._stamp = self._look()
         self._context = self._load()
+        self._trouble = ""
 
     def context(self) -> ssl.SSLContext:
         """The current context; with a broken new certificate the old one goes on."""
@@ -50,12 +51,15 @@ class Certificate:
                 self._stamp = stamp
                 self._context = self._load()
                 log.info("certificate read again", file=str(self._files.certificate))
+                self._trouble = ""
         except (OSError, ssl.SSLError) as error:
-            log.error(
-                "the new certificate cannot be used, the old one goes on",
-                file=str(self._files.certificate),
-                error=str(error),
-            )
+            if str(error) != self._trouble:  # once, and not for every connection
+                log.error(
+                    "the new certificate cannot be used, the old one goes on",
+                    file=str(self._files.certificate),
+                    error=str(error),
+                )
+            self._trouble = str(error)
         return self._context
 
     def _look(self) -> tuple[int, ...]:
@@ -74,7 +78,8 @@ class Acceptor:
     """Takes accepted sockets for one aiohttp server. ``certificates`` are by port.
 
     ``served`` holds the transports that have brought a request; one that brings none in time is
-    cut off.
+    cut off. ``ports`` are those of the HTTP server: an address for the schedulers' traffic alone
+    must be no way around HTTPS.
     """
 
     def __init__(
@@ -82,10 +87,13 @@ class Acceptor:
         server: web.Server,
         certificates: Mapping[int, Certificate],
         served: Container[asyncio.BaseTransport],
+        ports: Container[int],
     ) -> None:
         self._server = server
         self._served = served
+        self._ports = ports
         self._redirect = web.Server(_to_https)
+        self._misdirected = web.Server(_not_here)
         self._certificates = certificates
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -98,13 +106,13 @@ class Acceptor:
     async def _serve(self, connection: socket, is_tls: bool) -> None:
         loop = asyncio.get_running_loop()
         try:
-            certificate = self._certificates.get(connection.getsockname()[1])
+            port = connection.getsockname()[1]
+            certificate = self._certificates.get(port)
             if is_tls and certificate is None:
                 connection.close()
                 return
-            secure = certificate is not None
             transport, _ = await loop.connect_accepted_socket(
-                self._server if is_tls or not secure else self._redirect,
+                self._server_of(port, is_tls),
                 connection,
                 ssl=certificate.context() if certificate is not None and is_tls else None,
                 ssl_handshake_timeout=HANDSHAKE if is_tls else None,
@@ -113,6 +121,11 @@ class Acceptor:
         except (OSError, ssl.SSLError, asyncio.TimeoutError) as error:
             log.debug("connection ended early", error=str(error))
             connection.close()
+
+    def _server_of(self, port: int, is_tls: bool) -> web.Server:
+        if port not in self._ports:
+            return self._misdirected
+        return self._redirect if port in self._certificates and not is_tls else self._server
 
     def _hurry(self, transport: asyncio.Transport) -> None:
         if transport not in self._served:
@@ -124,9 +137,16 @@ class Acceptor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._redirect.shutdown(1.0)
+        await self._misdirected.shutdown(1.0)
 
 
 async def _to_https(request: web.BaseRequest) -> web.StreamResponse:
     """Plain HTTP at an HTTPS address: the same place, but safely."""
     url = request.url.with_scheme("https")
     return web.Response(status=308, headers={"Location": str(url)})
+
+
+async def _not_here(request: web.BaseRequest) -> web.StreamResponse:
+    """HTTP at an address that is not for it."""
+    text = "This address is for the schedulers' traffic alone; ask the gateway's own address."
+    return web.json_response({"error": text}, status=421)

@@ -8,7 +8,7 @@ from socket import socket
 
 from aiohttp import web
 
-from penstock.api.services import SERVED
+from penstock.api.services import SERVED, SERVICES
 from penstock.door.link import DoorLink
 from penstock.server.accept import Acceptor, Certificate
 
@@ -37,7 +37,7 @@ class Front:
         self, app: web.Application, certificates: Mapping[int, Certificate]
     ) -> AsyncIterator[None]:
         """Serve ``app`` on what the door hands over, until the end of the block."""
-        served = app[SERVED]
+        served, ports = app[SERVED], app[SERVICES].listeners.keys()
         runner = web.AppRunner(
             app,
             access_log=None,
@@ -48,7 +48,7 @@ class Front:
         )
         await runner.setup()
         assert runner.server is not None
-        self._acceptor = acceptor = Acceptor(runner.server, certificates, served)
+        self._acceptor = acceptor = Acceptor(runner.server, certificates, served, ports)
         try:
             yield
         finally:
