@@ -1,7 +1,9 @@
 """HTTP Basic authentication, which the client's ``BasicAuth`` and every browser speak (RFC 7617).
 
 Checking a good password hash takes a quarter of a second on purpose. Results are therefore kept
-for some minutes under a keyed digest, never the password, and checks run in two threads at most.
+for half a day under a keyed digest, never the password, and checks run in two threads at most.
+What is kept also gets past the throttle: whoever guesses passwords of others, from the machine
+that they all work on, must not lock them out.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from penstock.auth.passwords import Passwords
 from penstock.auth.throttle import Throttle
 from penstock.model.errors import Unauthenticated
 
-KEEP = 300.0
+KEEP = 12 * 3600.0
 """Seconds for which a correct password is not computed again."""
 
 MAX_PASSWORD = 4096

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import functools
 import json
+import socket
+import ssl
 
 import aiohttp
 import psutil
@@ -188,6 +190,32 @@ async def test_addresses_of_others_are_not_announced(facility, hostile, address,
         assert "announced" in reason or "address" in reason, reason
         assert not service.stdout.read()  # nobody called there
     assert f"daskgateway-{hostile.name}" not in facility.logs()
+
+
+async def test_a_second_scheduler_after_the_first_is_a_matter_of_its_owner(facility, hostile):
+    """Another listener of Bob's is Bob's to announce; it gets his cluster's traffic, nobody's else."""
+    host, port = facility.addresses[0].removeprefix("http://").split(":")
+    with listening_as(facility.bob) as (second, service):
+        async with hostile.channel(scheduler_address=f"tls://127.0.0.1:{second}") as socket:
+            assert (await socket.receive(30)).type is WSMsgType.TEXT
+
+            def called():
+                with contextlib.suppress(OSError):
+                    speak(host, int(port), f"daskgateway-{hostile.name}")
+                return service.stdout.read()
+
+            await asyncio.to_thread(wait_until, called, "the door leads there")
+            report = await asyncio.to_thread(hostile.client.get_cluster, hostile.name)
+            assert report.status is ClusterStatus.RUNNING
+    async with hostile.channel() as socket:
+        assert (await socket.receive(30)).type is WSMsgType.TEXT
+
+
+def speak(host, port, name):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection((host, port), timeout=30) as plain:
+        context.wrap_socket(plain, server_hostname=name).close()
 
 
 async def test_hellos_that_are_none(hostile):

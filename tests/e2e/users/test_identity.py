@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 from dask_gateway import GatewayWarning
+from dask_gateway.client import GatewayClusterError
 
 from rigs.gateway import wait_until
 
@@ -180,3 +181,15 @@ def test_options_of_every_kind_are_in_the_clients_form(facility, clients):
 def test_wrong_options_are_told_with_what_is_allowed(clients, options, words):
     with pytest.raises(ValueError, match=words):
         clients[0].new_cluster(**options)
+
+
+@pytest.mark.parametrize("place", ["missing", "private"])
+def test_an_environment_that_the_user_cannot_see_is_told(facility, clients, place):
+    venv = facility.rig.directory / place
+    if place == "private":  # root's alone
+        (venv / "bin").mkdir(parents=True)
+        (venv / "bin" / "python").symlink_to("/usr/bin/python3")
+        venv.chmod(0o700)
+    words = {"missing": "does not exist", "private": "Permission denied"}[place]
+    with pytest.raises(GatewayClusterError, match=f"{venv}/bin/python.*{words}"):
+        clients[0].new_cluster(venv=str(venv))

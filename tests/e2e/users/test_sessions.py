@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import time
+from base64 import b64encode
 
 import pytest
 from dask_gateway import BasicAuth, Gateway
@@ -11,6 +14,7 @@ from yarl import URL
 
 from penstock.api.session import COOKIE
 from penstock.auth import Signer
+from penstock.store import Store
 
 
 def login(facility, user) -> str:
@@ -72,6 +76,28 @@ def test_forged_cookies_are_worth_nothing(facility):
         if status == 401:
             assert headers["www-authenticate"].startswith("Basic")
             assert "error" in json.loads(text)
+
+
+async def test_expired_cookies_and_those_of_another_purpose_are_worth_nothing(facility):
+    """Made with the gateway's own secret, as nobody but root can."""
+    store = await Store.open(f"sqlite:///{facility.rig.state}/penstock.db")
+    try:
+        signer = Signer(await store.secret("signing"))
+    finally:
+        await store.close()
+    real = (await asyncio.to_thread(login, facility, facility.alice)).partition("=")[2]
+    payload = dict(signer.verify("session", real, time.time()))
+    for cookie, status in (
+        (signer.sign("session", payload, time.time() + 60), 200),
+        (signer.sign("session", payload, time.time() - 1), 401),
+        (signer.sign("session", {**payload, "name": facility.bob}, time.time() + 60), 401),
+        (signer.sign("session", {**payload, "proof": ""}, time.time() + 60), 401),
+        (signer.sign("ticket", payload, time.time() + 60), 401),
+    ):
+        asked = await asyncio.to_thread(
+            facility.ask, None, "GET", "/api/v1/clusters/", None, {"Cookie": f"{COOKIE}={cookie}"}
+        )
+        assert asked[0] == status
 
 
 def test_a_dashboard_ticket_is_no_login(facility):
@@ -165,3 +191,22 @@ def test_a_user_without_an_account_is_told(facility):
     )
     assert status == 422
     assert "There is no Unix user 'carol'" in json.loads(text)["error"]
+
+
+def test_guessing_locks_nobody_out_who_was_there_before(facility):
+    """All users of a JupyterHub come from one address, also the one who guesses."""
+    facility.passwords["dora"] = "doras word"
+    facility.write_users()
+    people = ("dora", facility.alice, facility.bob)
+    for user in people:
+        assert facility.ask(user, "GET", "/api/v1/clusters/")[0] == 200
+    for guess in range(60):
+        wrong = b64encode(f"dora:guess {guess}".encode()).decode()
+        headers = {"Authorization": f"Basic {wrong}"}
+        status, text, _ = facility.ask(None, "GET", "/api/v1/clusters/", headers=headers)
+        assert status == 401
+    assert "Too many failed logins" in json.loads(text)["error"]
+    for user in people:
+        assert facility.ask(user, "GET", "/api/v1/clusters/")[0] == 200
+    del facility.passwords["dora"]
+    facility.write_users()

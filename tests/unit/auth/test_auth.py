@@ -260,7 +260,7 @@ async def test_password_file_is_read_again(tmp_path: Path) -> None:
         await basic.authenticate(headers("anna", "neu"))
 
 
-async def test_a_checked_password_is_kept_for_minutes(tmp_path: Path) -> None:
+async def test_a_checked_password_is_kept_for_half_a_day(tmp_path: Path) -> None:
     class Counting(SharedPassword):
         checks = 0
 
