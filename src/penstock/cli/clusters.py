@@ -19,6 +19,7 @@ from penstock.client import Gateway
 _address = click.option("--address", help="The gateway's URL; else from the Dask configuration.")
 _ALL = ["pending", "running", "stopping", "stopped", "failed"]
 _WHOLE = re.compile(r"[0-9a-f]{32}")
+_JOB = re.compile(r"[sw][0-9]+-[0-9]+")
 _HELP = "CLUSTER is a cluster's name or the beginning of one; without it, your only active cluster."
 
 
@@ -154,6 +155,9 @@ def _many(number: int, what: str) -> str:
 @_address
 def logs(cluster: str | None, job: str, tail: int, address: str | None) -> None:
     """Print the end of a job's output: s0-0 is the scheduler, w3-4 a worker."""
+    if cluster is not None and _JOB.fullmatch(cluster):
+        job = cluster  # no cluster's name looks like a job's
+        cluster = None
     with _gateway(address) as gateway:
         click.echo(gateway.logs(_find(gateway, cluster), job, tail=tail), nl=False)
 

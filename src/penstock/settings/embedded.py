@@ -7,7 +7,13 @@ import sys
 from pathlib import Path
 
 from penstock.settings.auth import SingleAuth
-from penstock.settings.profiles import GIB, ProfileSettings, SchedulerSettings, WorkerSettings
+from penstock.settings.profiles import (
+    GIB,
+    LimitSettings,
+    ProfileSettings,
+    SchedulerSettings,
+    WorkerSettings,
+)
 from penstock.settings.root import Settings
 from penstock.settings.server import ListenSettings, ServerSettings
 
@@ -20,7 +26,9 @@ def embedded(
 ) -> Settings:
     """One profile ``default`` on the local backend, for this user only.
 
-    A worker may be as large as the machine. ``state_dir`` (absolute): None means the usual place.
+    A worker may be as large as the machine, and there may be some for each core: an adaptive
+    cluster that wishes for thousands must not bring a laptop down. ``state_dir`` (absolute): None
+    means the usual place.
     """
     cores, memory = machine()
     worker = WorkerSettings(
@@ -34,6 +42,7 @@ def embedded(
         description="This machine",
         scheduler=SchedulerSettings(python=python),
         workers={"default": worker},
+        limits=LimitSettings(cluster_max_workers=max(16, 4 * cores)),
     )
     server = ServerSettings() if state_dir is None else ServerSettings(state_dir=state_dir)
     return Settings(

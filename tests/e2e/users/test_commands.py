@@ -47,6 +47,7 @@ def test_show_tells_the_state_of_its_workers(facility, cluster):
 def test_logs(facility, cluster):
     assert "channel to" in facility.cli(facility.alice, "logs").stdout
     assert facility.cli(facility.alice, "logs", cluster.name, "w1-0").stdout
+    assert facility.cli(facility.alice, "logs", "w1-0").stdout
     wrong = facility.cli(facility.alice, "logs", cluster.name, "w99-0", check=False)
     assert wrong.returncode == 1
     assert "no job 'w99-0'" in wrong.stderr

@@ -349,3 +349,9 @@ def test_command_show(tmp_path: Path) -> None:
     assert "geheim" not in run.output
     run = CliRunner().invoke(config, ["show"])
     assert 'description = "This machine"' in run.output
+
+
+def test_a_gateway_for_oneself_bounds_its_clusters(tmp_path):
+    most = embedded(tmp_path).profiles["default"].limits.cluster_max_workers
+    assert most is not None
+    assert most >= 16
