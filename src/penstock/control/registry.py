@@ -67,7 +67,9 @@ class Registry:
             entry = Entry(cluster)
             lifetime = cluster.spec.limits.max_lifetime
             if lifetime is not None:
-                entry.lifetime_ends = steady + max(0.0, cluster.created_at + lifetime - now)
+                # Never more than all of it, also by a clock that was set back.
+                left = min(lifetime, cluster.created_at + lifetime - now)
+                entry.lifetime_ends = steady + max(0.0, left)
             self.entries[cluster.name] = entry
         for row in await self.store.rows():
             known = self.entries.get(row.cluster)
