@@ -9,6 +9,7 @@ from aiohttp import web
 from penstock.api import channel, clusters, insight, metrics
 from penstock.api.body import MAX_BODY
 from penstock.api.errors import Handler, errors_as_json
+from penstock.api.rate import Changes
 from penstock.api.services import SERVED, SERVICES, Services
 from penstock.api.session import authenticate
 from penstock.dashboards import add_routes as add_dashboards
@@ -30,6 +31,7 @@ def make_app(services: Services) -> web.Application:
     )
     app[SERVICES] = services
     app[SERVED] = WeakSet()
+    app[clusters.CHANGES] = Changes()
     app.add_routes([*clusters.ROUTES, *insight.ROUTES])
     channel.add_routes(app)
     metrics.add_routes(app)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from penstock.api.body import count, json_object, optional_count
+from penstock.api.errors import Handler
+from penstock.api.rate import Changes
 from penstock.api.services import Services, listener, own_cluster, services
 from penstock.api.session import authenticated, user_of
 from penstock.auth import lookup
@@ -19,6 +21,8 @@ from penstock.dashboards import ticket_route
 from penstock.model.cluster import Cluster, Status
 from penstock.model.errors import Conflict, Invalid, NotFound
 from penstock.settings.resolve import resolve
+
+CHANGES = web.AppKey("changes", Changes)
 
 WAIT = 30.0
 """Seconds that one ``?wait`` is held; the client asks again by itself."""
@@ -76,6 +80,18 @@ def render(request: web.Request, cluster: Cluster) -> dict[str, object]:
     return cluster_json(cluster, route, secrets=own)
 
 
+def changing(handler: Handler) -> Handler:
+    """As ``authenticated``, for handlers that change something: not too often for one user."""
+
+    async def inner(request: web.Request) -> web.StreamResponse:
+        now = asyncio.get_running_loop().time()
+        if not request.app[CHANGES].take(user_of(request).name, now):
+            raise Conflict("You change clusters too often; wait a moment and try again")
+        return await handler(request)
+
+    return authenticated(inner)
+
+
 @authenticated
 async def list_clusters(request: web.Request) -> web.Response:
     """GET /api/v1/clusters/ — the user's own; active ones unless ``?status=`` says otherwise."""
@@ -84,7 +100,7 @@ async def list_clusters(request: web.Request) -> web.Response:
     return web.json_response({cluster.name: render(request, cluster) for cluster in found})
 
 
-@authenticated
+@changing
 async def create_cluster(request: web.Request) -> web.Response:
     """POST /api/v1/clusters/ with {"cluster_options": {…}} → 201 {"name": …}."""
     body = await json_object(request)
@@ -144,7 +160,7 @@ def why_not_running(cluster: Cluster) -> str:
     return f"Cluster {cluster.name} {ending}: {cluster.reason or 'on request'}"
 
 
-@authenticated
+@changing
 async def delete_cluster(request: web.Request) -> web.Response:
     """DELETE /api/v1/clusters/<name> — again and again if you like."""
     user = user_of(request)
@@ -153,7 +169,7 @@ async def delete_cluster(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-@authenticated
+@changing
 async def scale_cluster(request: web.Request) -> web.Response:
     """POST /api/v1/clusters/<name>/scale with {"count": n} → {"ok": …, "msg": …}."""
     cluster = own_cluster(request, user_of(request))
@@ -163,7 +179,7 @@ async def scale_cluster(request: web.Request) -> web.Response:
     return web.json_response({"ok": not message, "msg": message})
 
 
-@authenticated
+@changing
 async def adapt_cluster(request: web.Request) -> web.Response:
     """POST /api/v1/clusters/<name>/adapt with {"minimum", "maximum", "active"}."""
     cluster = own_cluster(request, user_of(request))

@@ -1,8 +1,8 @@
-"""How much a cluster's own processes may say: token buckets, because bursts are honest."""
+"""How much clusters' own processes, and users, may say: token buckets, because bursts are honest."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from penstock.model.wire import MAX_FRAME, MAX_RATE
 
@@ -30,6 +30,29 @@ class Bucket:
             return False
         self.level -= amount
         return True
+
+
+@dataclass(slots=True)
+class Changes:
+    """How often each user may change something: every change costs a durable write.
+
+    Thirty notebooks that start at once are far below it; a loop that scales for ever is not.
+    """
+
+    rate: float = 5.0
+    burst: float = 100.0
+    most: int = 10_000
+    """Users that are remembered; where a password is shared, anybody may have any name."""
+    _buckets: dict[str, Bucket] = field(default_factory=dict)
+
+    def take(self, user: str, now: float) -> bool:
+        """Note a change; False when this user makes too many."""
+        bucket = self._buckets.get(user)
+        if bucket is None:
+            if len(self._buckets) >= self.most:
+                self._buckets.clear()
+            bucket = self._buckets[user] = Bucket.full(self.rate, self.burst, now)
+        return bucket.take(now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -434,3 +434,13 @@ async def test_a_target_beyond_all_limits(facility):
         assert len(events) < 30
         assert all(event["text"].isprintable() for event in events)
         assert "The scheduler closed:  [2J FORGED" in json.loads(text)["reason"]
+
+
+def test_a_loop_of_changes_is_slowed_down_for_its_user_alone(facility, hostile, victim):
+    cluster, _ = victim
+    path = f"/api/v1/clusters/{hostile.name}/scale"
+    answers = [facility.ask(facility.bob, "POST", path, {"count": 0})[:2] for _ in range(200)]
+    refused = [text for status, text in answers if status == 409]
+    assert any("too often" in text for text in refused)
+    own = f"/api/v1/clusters/{cluster.name}/scale"
+    assert facility.ask(facility.alice, "POST", own, {"count": 1})[0] == 200

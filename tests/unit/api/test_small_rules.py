@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from penstock.api.clusters import cluster_json, flag, parse_statuses
-from penstock.api.rate import Bucket
+from penstock.api.rate import Bucket, Changes
 from penstock.api.sockets import Listeners
 from penstock.model.cluster import Cluster, ClusterSpec, GroupSpec, Status
 from penstock.model.errors import Invalid
@@ -27,6 +27,17 @@ def test_a_clock_that_jumps_back_gives_nothing_and_takes_nothing():
     assert bucket.take(100)
     assert not bucket.take(50)
     assert bucket.take(51)
+
+
+def test_users_change_things_at_their_own_rate():
+    changes = Changes(rate=1, burst=2, most=3)
+    assert [changes.take("ada", 0) for _ in range(3)] == [True, True, False]
+    assert changes.take("bob", 0)
+    assert changes.take("ada", 1)
+    assert not changes.take("ada", 1)
+    for number in range(10):  # names that are made up cost no memory
+        assert changes.take(f"user {number}", 1)
+    assert len(changes._buckets) <= 3
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
