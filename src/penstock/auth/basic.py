@@ -17,6 +17,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from penstock.auth.base import PEER, User, check_user_name
 from penstock.auth.passwords import Passwords
@@ -46,6 +47,8 @@ class BasicAuthenticator:
         self._by_name = Throttle(free=5)
         self._by_address = Throttle(free=50)
         self._threads = asyncio.Semaphore(2)
+        # Its own thread: every request asks, and a slow directory service may hold all others.
+        self._reader = ThreadPoolExecutor(1, "penstock-passwords")
 
     async def authenticate(self, headers: Mapping[str, str]) -> User:
         """See Authenticator."""
@@ -64,7 +67,8 @@ class BasicAuthenticator:
 
     async def proof(self, name: str) -> str:
         """See Authenticator."""
-        return await asyncio.to_thread(self._passwords.proof, name)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reader, self._passwords.proof, name)
 
     async def _check(self, name: str, password: str, address: str) -> None:
         async with self._threads:

@@ -113,7 +113,8 @@ def show(cluster: str | None, address: str | None) -> None:
         name = _find(gateway, cluster)
         live = gateway.live(name)
         events = gateway.events(name)
-    console.print(f"{live['name']}  {live['status'].lower()}  profile {live['profile']}")
+    status, profile, user = live["status"].lower(), live["profile"], live["user"]
+    console.print(Text(f"{live['name']}  {status}  profile {profile}  user {user}"))
     if live["reason"]:
         console.print(Text(live["reason"]))
     for group, wish in live["scaling"].items():
