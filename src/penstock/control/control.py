@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from penstock.backends.base import Backend
+from penstock.control import situate
 from penstock.control.channel import parse_address
 from penstock.control.credentials import new_credentials
 from penstock.control.entry import Entry, Link, Live
@@ -26,6 +27,7 @@ from penstock.control.queue import WakeQueue
 from penstock.control.registry import Registry, StoreLike
 from penstock.control.sessions import OnRoute, Sessions
 from penstock.control.site import Site
+from penstock.control.tasks import end_tasks
 from penstock.control.wishes import Wishes
 from penstock.model.cluster import Cluster, ClusterSpec, Event, Status
 from penstock.model.errors import Invalid, NotFound
@@ -115,10 +117,8 @@ class Control:
         if self._tasks and self._executor.submitting:
             await asyncio.wait(self._executor.submitting, timeout=5.0)
         self._queue.close()
-        tasks = [*self._tasks, *(self._executor.submitting if self._tasks else ())]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._tasks:
+            await end_tasks(self._tasks | self._executor.submitting)
         self._tasks.clear()
         for entry in self._registry:
             entry.changed()
@@ -178,7 +178,7 @@ class Control:
             left = deadline - _now()
             if left <= 0 or not self._tasks:
                 return entry.cluster
-            await self._change(entry, left)
+            await entry.change(left)
 
     async def scale(
         self, name: str, count: int, group: str | None = None
@@ -212,12 +212,16 @@ class Control:
         await self._reconciler.stop(self._entry(name), reason)
 
     async def stop_all(self, reason: str) -> None:
-        """Bring all clusters down; returns when nothing of them runs any more."""
-        for entry in list(self._registry):
+        """Bring all clusters down; returns when nothing of them runs any more.
+
+        Clusters on backends that are not configured any more cannot be, and are not waited for.
+        """
+        within = [e for e in self._registry if not situate.missing(e, self._sites)]
+        for entry in within:
             await self._reconciler.stop(entry, reason)
-        for entry in list(self._registry):
+        for entry in within:
             while not entry.cluster.status.final and self._tasks:
-                await self._change(entry, 60.0)
+                await entry.change(60.0)
 
     async def events(self, name: str, limit: int = 200) -> builtins.list[Event]:
         """What happened to a cluster, oldest first. Raises StoreError."""
@@ -289,17 +293,6 @@ class Control:
         if entry is None:
             raise NotFound(f"There is no cluster {name}.")
         return entry
-
-    async def _change(self, entry: Entry, timeout: float) -> None:
-        """Return when the cluster's status may have changed."""
-        waiter = asyncio.get_running_loop().create_future()
-        entry.waiters.add(waiter)
-        try:
-            await asyncio.wait_for(waiter, timeout)
-        except asyncio.TimeoutError:
-            return
-        finally:
-            entry.waiters.discard(waiter)
 
 
 def _now() -> float:

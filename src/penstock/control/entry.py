@@ -146,6 +146,17 @@ class Entry:
         self.exit_reports.clear()
         self.told.clear()
 
+    async def change(self, timeout: float) -> None:
+        """Return when the cluster's status may have changed, or after ``timeout`` seconds."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiters.add(waiter)
+        try:
+            await asyncio.wait_for(waiter, timeout)
+        except asyncio.TimeoutError:
+            return
+        finally:
+            self.waiters.discard(waiter)
+
     def changed(self) -> None:
         """Let everybody who waits for a change of status look again."""
         for waiter in self.waiters:

@@ -78,6 +78,13 @@ class Reconciler:
         if entry.cluster.status.final:
             self._end_strays(entry)
             return
+        missing = situate.missing(entry, self._sites)
+        if missing:
+            # Not failed: an admin who corrects the configuration finds the cluster as it was.
+            text = f"Nothing is done: the gateway has no backend {', '.join(missing)} any more."
+            self._registry.note_once(entry, "no-backend", text)
+            await self._registry.flush()
+            return
         now = _now()
         self._absorb(entry, now)
         while entry.revived:

@@ -111,7 +111,10 @@ class Site:
         period = self.backend.capabilities.period
         while True:
             began = _now()
-            await self.look_once()
+            try:
+                await self.look_once()
+            except Exception:
+                log.exception("look not understood", backend=self.name)
             pause = period
             if self._failures:
                 pause = min(MAX_BACKOFF, period * 2.0 ** min(self._failures - 1, 6))
@@ -203,10 +206,11 @@ class Site:
             log.warning("forged tag", backend=self.name, tag=job.batch.tag, owner=job.owner)
 
     async def _poked_within(self, seconds: float) -> None:
+        timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._poked.set)
         try:
-            await asyncio.wait_for(self._poked.wait(), max(0.0, seconds))
-        except asyncio.TimeoutError:
-            return
+            await self._poked.wait()
+        finally:
+            timer.cancel()
 
     # -- cancels --
 

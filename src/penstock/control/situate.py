@@ -59,6 +59,14 @@ def situation(entry: Entry, sites: Mapping[str, Site], now: float) -> Situation:
     )
 
 
+def missing(entry: Entry, sites: Mapping[str, Site]) -> list[str]:
+    """Backends that the cluster needs and that this gateway has no longer configured."""
+    groups = [entry.cluster.spec.scheduler, *entry.cluster.spec.workers.values()]
+    places = {group.backend for group in groups}
+    places.update(tracked.row.backend for tracked in entry.rows.values())
+    return sorted(places - sites.keys())
+
+
 def wishes(entry: Entry) -> dict[str, int]:
     """How many jobs each group shall have; workers only once their scheduler is known."""
     cluster = entry.cluster

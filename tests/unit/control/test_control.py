@@ -451,6 +451,30 @@ def test_a_restart_is_no_special_case() -> None:
     play(story)
 
 
+def test_a_backend_that_is_not_configured_any_more_loses_no_cluster() -> None:
+    async def story(world: World) -> None:
+        await world.running(workers=1)
+        await world.control.aclose()
+        without = Control(
+            world.store, {}, servers=[], agent_source=b"", clock=world.clock, on_route=world.route
+        )
+        await without.start()
+        await without.stop_all("drained")
+        await asyncio.sleep(100)
+        found = without.get(world.name)
+        assert found is not None
+        assert found.status is Status.RUNNING
+        events = await without.events(world.name)
+        assert events[-1].text == "Nothing is done: the gateway has no backend fake any more."
+        await without.aclose()
+        world.control = world.server()
+        await world.control.start()
+        await world.control.stop(world.name, "enough")
+        await world.final()
+
+    play(story)
+
+
 def test_scaling_down_retires_and_reports_what_could_not_be_moved() -> None:
     async def story(world: World) -> None:
         await world.running(workers=4)
