@@ -126,8 +126,12 @@ class Obituaries:
             served = index in tracked.served
             unserved += not served and not (job and job.exit in _BLAMELESS)
             last = report or last
-        if named:
-            await self._mourn(entry, row.group, named, unserved, last)
+        if not named:
+            return
+        said = last.tail if last else ""
+        if unserved and not said:  # its agent did not even start: what did?
+            said = await self.logs(entry, row, max(end.exits))
+        await self._mourn(entry, row.group, named, unserved, said)
 
     async def _mourn(
         self,
@@ -135,11 +139,11 @@ class Obituaries:
         group: str,
         named: list[tuple[str, str]],
         unserved: int,
-        last: ExitReport | None,
+        said: str,
     ) -> None:
         lines = words.merge(named)
         reason = lines[-1]
-        tail = words.last_lines(last.tail) if last else ""
+        tail = words.last_lines(said)
         if tail:
             reason += f". Its last output:\n{tail}"
         health = died(self.health(entry, group), _now(), unserved=unserved, reason=reason)

@@ -33,7 +33,7 @@ def how(job: Job | None, report: ExitReport | None, backend: str) -> str:
         phrase = "exited"
     else:
         phrase = f"is not in {backend} any more"
-    if not reason:
+    if reason in ("", f"exited with code {code}"):  # which says nothing new
         return phrase
     return reason if report and report.code is None and not exit else f"{phrase}: {reason}"
 
