@@ -20,6 +20,7 @@ from penstock.auth.build import build_authenticator
 from penstock.backends.base import Backend
 from penstock.backends.local import LocalBackend
 from penstock.control import Control
+from penstock.control.tasks import end_tasks
 from penstock.door.config import DoorConfig
 from penstock.door.process import raise_file_limit
 from penstock.door.supervise import DoorKeeper, find_door, stop_door
@@ -200,6 +201,6 @@ async def _running(work: Coroutine[object, object, None]) -> AsyncIterator[None]
     try:
         yield
     finally:
-        task.cancel()
+        await end_tasks([task])
         with contextlib.suppress(asyncio.CancelledError):
             await task
