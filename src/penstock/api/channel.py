@@ -81,7 +81,8 @@ async def channel(request: web.Request) -> web.WebSocketResponse:
     """GET /api/v1/clusters/<name>/channel — a scheduler's agent and the server talk."""
     cluster = token_cluster(request)
     if cluster.status.final:
-        raise Conflict(f"Cluster {cluster.name} is over: {cluster.reason or 'stopped'}")
+        # The agent understands this and ends; any other refusal it takes for a passing trouble.
+        raise web.HTTPGone(text=f"Cluster {cluster.name} is over: {cluster.reason or 'stopped'}")
     if not _allowance(request, cluster).channels.take(_now()):
         raise Conflict("The channel is opened too often; slow down")
     socket = web.WebSocketResponse(max_msg_size=MAX_FRAME, heartbeat=HEARTBEAT)

@@ -429,7 +429,11 @@ async def test_a_target_beyond_all_limits(facility):
             await exaggerate(other)
         wait = lambda: client.get_cluster(name).status is ClusterStatus.STOPPED  # noqa: E731
         await asyncio.to_thread(wait_until, wait, "it closes, once")
-        text = facility.ask(facility.bob, "GET", f"/api/v1/clusters/{name}/events")[1]
+        path = f"/api/v1/clusters/{name}"
+        gone = facility.ask(None, "GET", f"{path}/channel", headers=other.headers)
+        assert gone[0] == 410
+        assert "is over" in gone[1]
+        text = facility.ask(facility.bob, "GET", f"{path}/events")[1]
         events = json.loads(text)["events"]
         assert len(events) < 30
         assert all(event["text"].isprintable() for event in events)
