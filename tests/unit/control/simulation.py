@@ -32,6 +32,7 @@ CALM = 420.0
 VISIBILITY = 8.0
 START_TIMEOUT = 25.0
 TRIES = 10_000
+PATIENCE = 10.0
 GROUP = "cpu"
 
 
@@ -284,6 +285,7 @@ class Simulation:
         queued = self.backend.faults.queue_wait
         self.backend.heal()
         self.backend.faults = Faults(latency=0.1, queue_wait=min(queued, 10.0))
+        await asyncio.sleep(PATIENCE)  # until the last old request was answered or given up
         await self.settle()
         self.verdict()
 
@@ -464,7 +466,7 @@ def _submitting(server: Control) -> list[asyncio.Task[None]]:
 async def _patient(work: Any) -> None:
     """A caller that gives up after a while, and takes an error as an answer."""
     try:
-        await asyncio.wait_for(work, 10.0)
+        await asyncio.wait_for(work, PATIENCE)
     except (PenstockError, asyncio.TimeoutError):
         return
 
