@@ -299,6 +299,12 @@ def test_a_locked_database_stops_changes_alone(rig):
                 for change in changes:
                     with pytest.raises(GatewayServerError, match=r"nothing was changed: .* locked"):
                         change.result(60)
+                rig.kill()
+                told = rig.cli("serve", *rig.place(), check=False)
+                assert told.returncode == 1
+                assert "is locked by another program; end that program" in told.stderr
+                assert computes(dask_client)
+            rig.start()
             wait_until(lambda: len(serving(dask_client)) == 2, "the dead one is replaced", 120)
             assert len(serving(dask_client) & before) == 1
             assert len(rig.pids(cluster.name, agents=True)) == 2
@@ -361,6 +367,10 @@ def test_a_full_disk_stops_changes_alone():
                 with pytest.raises(GatewayServerError, match=r"nothing was changed: .* full"):
                     client.submit()
                 assert computes(dask_client)
+                assert client.get_cluster(cluster.name).status is ClusterStatus.RUNNING
+                os.kill(rig.pids(cluster.name)[0], signal.SIGKILL)
+                rig.kill()
+                rig.start()  # even that needs no room
                 assert client.get_cluster(cluster.name).status is ClusterStatus.RUNNING
                 filler.unlink()
                 cluster.scale(2)

@@ -29,16 +29,22 @@ scheduler_address = "127.0.0.1:{ports[1]}"
 """
 
 
+NO_CA = """
+[profiles.default.limits]
+start_timeout = "4 s"
+"""
+
+
 class Site:
     """A gateway with HTTPS, and its authority."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: str = "") -> None:
         self.rig = GatewayRig()
         self.authority = Authority(self.rig.directory)
         self.certificate = self.rig.directory / "gateway.pem"
         self.serial = self.authority.issue(self.certificate)
         self.port, self.scheduler_port = ports = free_ports(2)
-        self.rig.config = CONFIG.format(directory=self.rig.directory, ports=ports)
+        self.rig.config = CONFIG.format(directory=self.rig.directory, ports=ports) + more
 
     @property
     def trust(self) -> dict[str, str]:
@@ -190,3 +196,21 @@ def test_a_certificate_that_goes_away_changes_nothing(site):
         kept.rename(site.certificate)
     assert site.rig.log.read_text().count("No such file or directory: ") == 1
     assert site.serial_now() == site.serial
+
+
+def test_jobs_that_do_not_trust_the_certificate_say_so():
+    site = Site(NO_CA)
+    site.rig.config = site.rig.config.replace("ca_file", "# ca_file")
+    code = """
+gateway = Gateway(given["address"], auth=auth)
+out["said"] = words(gateway.new_cluster)
+gateway.close()
+"""
+    try:
+        site.rig.start()
+        said = run_notebook(site.rig, sys.executable, code, environ=site.trust)["said"]
+    finally:
+        site.rig.stop()
+    assert said.startswith("GatewayClusterError: ")
+    assert "without reporting to the gateway (start_timeout)" in said
+    assert "CERTIFICATE_VERIFY_FAILED" in said
