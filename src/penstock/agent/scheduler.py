@@ -147,6 +147,7 @@ class SchedulerAgent:
         return {
             "op": "hello",
             "protocol": PROTOCOL,
+            "sequence": self.config["sequence"],
             "scheduler_address": self.scheduler.address,
             "dashboard_address": address if self.has_dashboard else None,
             "versions": self.versions,

@@ -31,6 +31,7 @@ class Hello:
     dashboard: str
     versions: Mapping[str, str]
     workers: frozenset[Worker]
+    sequence: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ def parse_hello(message: Mapping[str, Any]) -> Hello:
         dashboard=_text(message, "dashboard_address", 300),
         versions={printable(k[:50]): printable(v[:50]) for k, v in versions.items()},
         workers=frozenset(_names(message, "workers")),
+        sequence=None if message.get("sequence") is None else _count(message, "sequence"),
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from penstock.backends.base import Backend
-from penstock.control import situate
+from penstock.control import situate, words
 from penstock.control.channel import parse_address
 from penstock.control.credentials import new_credentials
 from penstock.control.entry import Entry, Link, Live
@@ -149,7 +149,7 @@ class Control:
         )
         # Shielded: a client that hangs up now must not leave a cluster only half taken in.
         await asyncio.shield(asyncio.ensure_future(self._registry.add(cluster)))
-        self._registry.note(cluster, "created", f"Created with profile {spec.profile}.")
+        self._registry.note(cluster, "created", words.created(cluster))
         self._queue.wake(name)
         return cluster
 

@@ -69,6 +69,7 @@ class Launcher:
             return {
                 "role": "scheduler",
                 "dashboard": spec.extras.get("dashboard", True),
+                "nthreads": _threads(cluster),
                 **common,
             }
         return {
@@ -81,6 +82,12 @@ class Launcher:
             "lifetime_stagger": spec.extras.get("lifetime_stagger", 0),
             **common,
         }
+
+
+def _threads(cluster: Cluster) -> int:
+    """Threads of a worker that ``adapt`` would bring, so that the first target counts workers."""
+    group = cluster.spec.default_group
+    return cluster.spec.workers[group].nthreads if group else 1
 
 
 def group_spec(cluster: Cluster, group: str) -> GroupSpec:

@@ -54,6 +54,10 @@ class Sessions:
         said = channel.parse_hello(hello)
         if entry.cluster.status.final:
             raise Conflict(f"Cluster {entry.cluster.name} has ended.")
+        current = entry.scheduler()
+        if said.sequence is not None and current and current.row.sequence != said.sequence:
+            # Submitted, not seen in time, and given up: rule 1 ends it when it is seen.
+            raise Conflict(f"Cluster {entry.cluster.name} has another scheduler by now.")
         before = entry.cluster.status
         wall = self._registry.clock()
         cluster = await self._registry.update(

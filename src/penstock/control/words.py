@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from penstock.control.channel import ExitReport, printable
 from penstock.control.facts import SCHEDULER, Jobs, Tracked
+from penstock.model.cluster import Cluster
 from penstock.model.job import Exit, Job, Phase
 
 LAST_LINES = 20
@@ -92,3 +93,12 @@ def output(said: str) -> str:
 def scheduler_ended(phrase: str, said: str) -> str:
     """Why a cluster failed whose scheduler's job is over."""
     return f"The scheduler {phrase}.{output(said)}"
+
+
+def created(cluster: Cluster) -> str:
+    """What a new cluster is, and which of the user's variables its jobs do not get."""
+    text = f"Created with profile {cluster.spec.profile}."
+    dropped = cluster.options.get("env_dropped")
+    if isinstance(dropped, Sequence) and dropped:
+        text += f" Not passed on, as the profile says: {', '.join(map(str, dropped))}."
+    return text[:LAST_CHARACTERS]

@@ -29,6 +29,10 @@ class Status(enum.IntEnum):
         return self in (Status.PENDING, Status.RUNNING)
 
 
+AGENT_EXTRAS = frozenset({"contact_host", "lifetime", "lifetime_stagger", "dashboard"})
+"""Keys of a group's ``extras`` that are the agent's and not the backend's."""
+
+
 @dataclass(frozen=True, slots=True)
 class GroupSpec:
     """How the jobs of one group (the scheduler, or a group of workers) are made.

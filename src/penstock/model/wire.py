@@ -6,7 +6,7 @@ they do not know, so that old agents and new servers understand each other. No f
 ``MAX_FRAME`` bytes; more than ``MAX_RATE`` frames a second close the channel (code 1008).
 
 Agent → server
-  {"op": "hello", "protocol": 1, "scheduler_address": "tls://10.0.0.5:39211",
+  {"op": "hello", "protocol": 1, "sequence": of its batch, "scheduler_address": "tls://10.0.0.5:39211",
    "dashboard_address": "http://10.0.0.5:8787" or null,
    "versions": {"python": "3.12.1", "distributed": "2026.8.0", "dask": …, …},
    "workers": ["w1-0", …]}                                   first, and after every reconnect

@@ -104,10 +104,12 @@ class World:
             await self.report(added=[f"w1-{index}" for index in range(workers)])
         return self.name
 
-    async def hello(self, workers: list[str] | None = None) -> dict[str, Any]:
+    async def hello(
+        self, workers: list[str] | None = None, sequence: int | None = None
+    ) -> dict[str, Any]:
         self.channel = Channel()
         hello = {"op": "hello", "protocol": 1, "scheduler_address": ADDRESS}
-        message = {**hello, "workers": workers or []}
+        message = {**hello, "sequence": sequence, "workers": workers or []}
         return await self.control.connected(self.name, message, self.channel)
 
     async def report(self, **more: Any) -> None:
@@ -182,6 +184,35 @@ def test_a_life_from_creation_to_stop() -> None:
             "stopped by al",
         ]
         assert {line.group: line.workers for line in world.store.used} == {"": 1, "cpu": 3}
+
+    play(story)
+
+
+def test_the_user_reads_which_variables_are_not_passed_on() -> None:
+    async def story(world: World) -> None:
+        spec = ClusterSpec("any", GROUP, {"cpu": GROUP})
+        options = {"env_dropped": ["LD_PRELOAD", "HOME"]}
+        cluster = await world.control.create(user="al", owner="alice", spec=spec, options=options)
+        world.name = cluster.name
+        await asyncio.sleep(2)
+        [text] = await world.texts("created")
+        assert text.endswith("Not passed on, as the profile says: LD_PRELOAD, HOME.")
+
+    play(story)
+
+
+def test_an_older_scheduler_cannot_take_the_clusters_place() -> None:
+    async def story(world: World) -> None:
+        name = await world.create()
+        await asyncio.sleep(2)
+        with pytest.raises(Conflict, match="another scheduler by now"):
+            await world.hello(sequence=7)
+        assert world.cluster.status is Status.PENDING
+        await world.hello(sequence=0)
+        assert world.cluster.status is Status.RUNNING
+        with pytest.raises(Conflict, match="another scheduler by now"):
+            await world.hello(sequence=7)
+        assert world.routes == {name: ("10.0.0.1", 8786)}
 
     play(story)
 

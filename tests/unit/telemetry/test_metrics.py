@@ -8,7 +8,10 @@ from penstock.telemetry.metrics import Lag, Numbers, Seen, render
 
 
 def samples(numbers: Numbers) -> dict[tuple[str, ...], float]:
-    """Every sample by its name and its labels' values in the order of their names; what is not the text format raises."""
+    """Every sample by its name and its labels' values in the order of their names.
+
+    Raises for what is not the text format.
+    """
     return {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(render(numbers).decode())
