@@ -62,7 +62,9 @@ check: $(VENV)/.dev ## format, lint, types, layers, change notes
 # A missing tool stops the run with its package's name; it never turns tests into skipped ones.
 need-test-tools:
 	@missing=; \
-	for pair in chromium:chromium chromedriver:chromium-driver openssl:openssl ps:procps; do \
+	PATH="$$PATH:/usr/sbin"; \
+	for pair in chromium:chromium chromedriver:chromium-driver openssl:openssl ps:procps \
+	  slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge; do \
 	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	[ -z "$$missing" ] || { echo "The tests need more: sudo apt install$$missing" >&2; exit 1; }

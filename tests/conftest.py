@@ -11,7 +11,7 @@ import pytest
 
 from rigs.leftovers import Leftovers
 
-pytest_plugins = ["rigs.users"]
+pytest_plugins = ["rigs.users", "rigs.slurm"]
 
 _leftovers = Leftovers()
 _found: list[str] = []

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from rigs.backends import BackendRig, FakeRig, LocalRig
+from rigs.slurm import SlurmRig
 
-RIGS = ["fake", "local", "local-as-user"]
+RIGS = ["fake", "local", "local-as-user", "slurm", "slurm-as-user"]
 
 
 @pytest.fixture(params=RIGS)
@@ -30,5 +31,8 @@ async def judging_rig(request: pytest.FixtureRequest) -> AsyncIterator[BackendRi
 def _make(request: pytest.FixtureRequest) -> BackendRig:
     if request.param == "fake":
         return FakeRig()
-    as_user = request.param == "local-as-user"
-    return LocalRig(request.getfixturevalue("unix_users")[0] if as_user else None)
+    as_user = request.param.endswith("-as-user")
+    owner = request.getfixturevalue("unix_users")[0] if as_user else None
+    if request.param.startswith("slurm"):
+        return SlurmRig(request.getfixturevalue("slurm"), owner)
+    return LocalRig(owner)

@@ -11,16 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from penstock.control.facts import SCHEDULER
-from penstock.model.cluster import BatchRow, Cluster, GroupSpec
+from penstock.model.cluster import AGENT_EXTRAS, BatchRow, Cluster, GroupSpec
 from penstock.model.ids import BatchId
 from penstock.model.job import Batch, Role
 from penstock.model.wire import AGENT_FILE, CONFIG_FILE
 
 GIVE_UP = 86400.0
 """Seconds that an agent goes on without the server (scheduler) or the scheduler (worker)."""
-
-_AGENT_KEYS = ("contact_host", "lifetime", "lifetime_stagger", "dashboard")
-"""Keys of a group's ``extras`` that are the agent's and not the backend's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ class Launcher:
             env=dict(spec.env),
             files={AGENT_FILE: self.agent_source, CONFIG_FILE: config.encode()},
             resources=spec.resources,
-            extras={k: v for k, v in spec.extras.items() if k not in _AGENT_KEYS},
+            extras={k: v for k, v in spec.extras.items() if k not in AGENT_EXTRAS},
         )
 
     def config(self, cluster: Cluster, row: BatchRow, spec: GroupSpec) -> Mapping[str, object]:

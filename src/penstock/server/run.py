@@ -19,6 +19,7 @@ from penstock.auth import Signer
 from penstock.auth.build import build_authenticator
 from penstock.backends.base import Backend
 from penstock.backends.local import LocalBackend
+from penstock.backends.slurm import Commands, SlurmBackend
 from penstock.control import Control
 from penstock.control.tasks import end_tasks
 from penstock.door.config import DoorConfig
@@ -30,6 +31,7 @@ from penstock.server.admin import start_admin
 from penstock.server.front import Front
 from penstock.server.state import State
 from penstock.settings import Settings
+from penstock.settings.backends import BackendSettings, SlurmBackendSettings
 from penstock.store import Store
 
 log = structlog.get_logger("penstock.server")
@@ -113,15 +115,33 @@ def make_backends(settings: Settings, gateway: str, state: State) -> Mapping[str
     """All configured backends by name."""
     single_user = settings.auth.type == "single"
     return {
-        name: LocalBackend(
-            name,
-            gateway,
-            section.directory or _job_directory(state, single_user),
-            allow_root=single_user,
-            period=section.period,
-        )
+        name: _make_backend(name, section, gateway, state, single_user=single_user)
         for name, section in settings.backends.items()
     }
+
+
+def _make_backend(
+    name: str, section: BackendSettings, gateway: str, state: State, *, single_user: bool
+) -> Backend:
+    if isinstance(section, SlurmBackendSettings):
+        return SlurmBackend(
+            name,
+            gateway,
+            state.directory / f"slurm-{name}",
+            Commands(section.bin, section.config, section.timeout),
+            jobs=section.jobs,
+            scratch=section.scratch,
+            allow_root=single_user,
+            visibility=section.visibility,
+            period=section.period,
+        )
+    return LocalBackend(
+        name,
+        gateway,
+        section.directory or _job_directory(state, single_user),
+        allow_root=single_user,
+        period=section.period,
+    )
 
 
 def _job_directory(state: State, single_user: bool) -> Path:

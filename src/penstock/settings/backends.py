@@ -5,9 +5,10 @@ A new kind of backend adds its class here and joins the union ``BackendSettings`
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, field_validator
 
 from penstock.settings.base import AbsolutePath, Section
 from penstock.settings.units import Duration
@@ -28,4 +29,111 @@ class LocalBackendSettings(Section):
     )
 
 
-BackendSettings = LocalBackendSettings
+_OURS = (
+    *("array", "batch", "chdir", "clusters", "comment", "cpus-per-task", "error", "export"),
+    *("export-file", "get-user-env", "gid", "help", "hold", "input", "job-name", "mem", "nodes"),
+    *("no-requeue", "ntasks", "output", "parsable", "quiet", "requeue", "test-only", "uid"),
+    *("usage", "verbose", "version", "wait", "wrap"),
+)
+"""Options of ``sbatch`` that the backend sets itself, or that would change what it answers."""
+
+_ARGUMENT = re.compile(r"--(?P<name>[a-z][a-z0-9-]*)(=[^\x00-\x1f\x7f]*)?")
+
+
+def _word(value: str) -> str:
+    if not value or len(value) > 1024 or re.search(r"[\x00-\x1f\x7f]", value):
+        raise ValueError("must be text in one line, up to 1024 characters")
+    return value
+
+
+def _argument(value: str) -> str:
+    match = _ARGUMENT.fullmatch(value)
+    if match is None:
+        raise ValueError('must be one long option of sbatch, like "--nice=100" or "--exclusive"')
+    for name in _OURS:
+        if name.startswith(match["name"]):  # sbatch takes abbreviations too
+            raise ValueError(f"--{name} is set by the gateway")
+    return value
+
+
+Word = Annotated[str, AfterValidator(_word)]
+Argument = Annotated[str, AfterValidator(_argument)]
+
+
+class SlurmJobSettings(Section):
+    """What `sbatch` is told about jobs. A profile's `extras` take the same keys and win over it."""
+
+    partition: Word | None = Field(default=None, description="The partition (`--partition`).")
+    account: Word | None = Field(default=None, description="Who pays (`--account`).")
+    qos: Word | None = Field(default=None, description="The quality of service (`--qos`).")
+    reservation: Word | None = Field(default=None, description="A reservation (`--reservation`).")
+    constraint: Word | None = Field(
+        default=None, description="Features that nodes must have (`--constraint`)."
+    )
+    gres: Word | None = Field(
+        default=None,
+        description="Generic resources besides the GPUs that `gpus` asks for (`--gres`).",
+    )
+    time: Duration | None = Field(
+        default=None,
+        description="The jobs' time limit, rounded up to minutes (`--time`). Not set: the "
+        "partition's.",
+    )
+    nodelist: Word | None = Field(default=None, description="Nodes to use (`--nodelist`).")
+    exclude: Word | None = Field(default=None, description="Nodes not to use (`--exclude`).")
+    licenses: Word | None = Field(default=None, description="Licenses to take (`--licenses`).")
+    arguments: tuple[Argument, ...] = Field(
+        default=(), description='More long options of `sbatch`, like `"--nice=100"`.'
+    )
+    log_directory: Word | None = Field(
+        default=None,
+        description="Where jobs write their output on the nodes: an absolute path, in which "
+        "`{user}` stands for the Unix user. It is made when only its last part is missing. Where "
+        "the gateway's machine has the same directory, it shows the output. Not set: the output "
+        "goes with the job.",
+    )
+
+    @field_validator("log_directory")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        if value is not None and (not value.startswith("/") or ".." in value.split("/")):
+            raise ValueError("must be an absolute path without '..'")
+        return value
+
+
+class SlurmBackendSettings(Section):
+    """A Slurm cluster whose commands work on the gateway's machine."""
+
+    type: Literal["slurm"] = Field(description="`slurm`: jobs of a Slurm cluster.")
+    period: Duration = Field(
+        default=5.0, description="How often `squeue` is asked, once for all users."
+    )
+    timeout: Duration = Field(
+        default=30.0,
+        description="How long one of Slurm's commands may take; more than Slurm's own "
+        "MessageTimeout.",
+    )
+    visibility: Duration = Field(
+        default=60.0,
+        description="How long after an unclear `sbatch` its jobs may still show up before they are "
+        "submitted again.",
+    )
+    bin: AbsolutePath | None = Field(
+        default=None,
+        description="Where Slurm's commands are. Not set: in the system's usual directories.",
+    )
+    config: AbsolutePath | None = Field(
+        default=None,
+        description="The cluster's slurm.conf (`SLURM_CONF`). Not set: where Slurm looks by itself.",
+    )
+    scratch: AbsolutePath | None = Field(
+        default=None,
+        description="A directory on the nodes in which each job makes its private one. Not set: the "
+        "node's $TMPDIR, or /tmp.",
+    )
+    jobs: SlurmJobSettings = Field(default_factory=SlurmJobSettings)
+
+
+BackendSettings = Annotated[
+    LocalBackendSettings | SlurmBackendSettings, Field(discriminator="type")
+]

@@ -7,8 +7,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from penstock.model.cluster import AGENT_EXTRAS
 from penstock.model.errors import Invalid, SettingsError
 from penstock.settings.auth import BasicAuth, read_secret
+from penstock.settings.backends import SlurmBackendSettings, SlurmJobSettings
 from penstock.settings.blueprint import Blueprint
 from penstock.settings.catalogue import profile_fields
 from penstock.settings.fields import BUILT_IN_NAMES, site_field
@@ -34,6 +38,7 @@ def check(
             if group not in known:
                 text = f"there is no backend {group!r}{suggest(group, sorted(known))}"
                 problems.append(_problem((*path, *place, "backend"), text))
+        problems += _extras(settings, path, profile)
         groups = _names(raw, "profiles", name, "workers") | profile.workers.keys()
         wrong = list(_options(path, profile, groups))
         problems += wrong or _trial(path, profile)
@@ -83,6 +88,29 @@ def _readable(path: KeyPath, file: Path | None) -> Iterator[Problem]:
         os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
         yield _problem(path, f"{file} cannot be read: {error.strerror}")
+
+
+def _extras(settings: Settings, path: KeyPath, profile: ProfileSettings) -> Iterator[Problem]:
+    """Settings of jobs that the backend of their group would refuse."""
+    for place, group in (
+        (("scheduler",), profile.scheduler),
+        *((("workers", name), group) for name, group in profile.workers.items()),
+    ):
+        if not isinstance(settings.backends.get(group.backend), SlurmBackendSettings):
+            continue
+        extras = {key: value for key, value in group.extras.items() if key not in AGENT_EXTRAS}
+        try:
+            SlurmJobSettings.model_validate(extras)
+        except ValidationError as error:
+            for each in error.errors():
+                where = (*path, *place, "extras", *each["loc"])
+                if each["type"] == "extra_forbidden":
+                    text = "no setting of Slurm jobs" + suggest(
+                        str(each["loc"][0]), sorted(SlurmJobSettings.model_fields)
+                    )
+                else:
+                    text = each["msg"].removeprefix("Value error, ")
+                yield _problem(where, text)
 
 
 def _groups(profile: ProfileSettings) -> Iterator[tuple[KeyPath, str]]:

@@ -42,7 +42,10 @@ class Settings(Section):
         default_factory=lambda: {"default": ProfileSettings()}, min_length=1
     )
     backends: dict[Name, BackendSettings] = Field(
-        default_factory=lambda: {"local": LocalBackendSettings(type="local")}, min_length=1
+        default_factory=lambda: dict[str, BackendSettings](
+            local=LocalBackendSettings(type="local")
+        ),
+        min_length=1,
     )
 
     def unix_user(self, name: str) -> str:

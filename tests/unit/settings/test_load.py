@@ -205,12 +205,17 @@ def test_many_mistakes_are_told_at_once(tmp_path: Path) -> None:
         [backends.slurm]
         type = "slurm"
         partition = "cms"
+        [backends.slurm.jobs]
+        arguments = ["--nice=5", "--arr=0-9"]
+        [backends.pbs]
+        type = "pbs"
         """
     found = mistakes(tmp_path, text, {"PENSTOCK_DOOR__PENDING": "-3", "PENSTOCK_DOR__X": "1"})
     expected = [
         "auth.pasword: unknown key; did you mean 'password'?",
         "auth: set exactly one of password",
-        "backends.slurm.type: must be 'local', not 'slurm'",
+        "backends.pbs.type: must be one of 'local', 'slurm', not 'pbs'",
+        "backends.slurm.jobs.arguments[1]: --array is set by the gateway",
         "backends.slurm.partition: unknown key",
         "door.pending (from PENSTOCK_DOOR__PENDING): must be greater than 0, not '-3'",
         "dor (from PENSTOCK_DOR__X): unknown key; did you mean 'door'?",

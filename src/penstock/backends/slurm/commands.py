@@ -1,0 +1,123 @@
+"""Run Slurm's commands: as whom it should be, with nothing of the server's environment, never for ever.
+
+Not slurmrestd, which most sites do not run and whose errors do not tell a dead controller from a
+wrong partition; not libslurm, whose ABI changes with every release. A command takes 10 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from penstock.model.errors import Rejected, Unavailable
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_AT_ONCE = 8
+"""Commands at a time, so that a burst of scaling is not one for slurmctld."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended. ``code``: negative for a signal, None when its time was over."""
+
+    code: int | None
+    output: bytes
+    errors: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A Unix user. ``switch``: this process is somebody else, and may become anybody."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    switch: bool
+
+
+def identify(owner: str, *, allow_root: bool) -> Identity:
+    """As whom jobs of a user are handled. Raises Rejected for one that cannot or may not be."""
+    try:
+        entry = pwd.getpwnam(owner)
+    except (KeyError, ValueError):
+        raise Rejected(f"there is no user {owner!a} on the gateway's machine") from None
+    me = os.geteuid()
+    if entry.pw_uid == 0 and not (me == 0 and allow_root):
+        raise Rejected("jobs must not run as root: log in as another user")
+    if entry.pw_uid == me:
+        return Identity(me, os.getegid(), (), switch=False)
+    if me != 0:
+        raise Rejected(
+            f"this gateway does not run as root, so it cannot act for user {owner} in Slurm"
+        )
+    groups = tuple(os.getgrouplist(owner, entry.pw_gid))
+    return Identity(entry.pw_uid, entry.pw_gid, groups, switch=True)
+
+
+class Commands:
+    """Slurm's commands of one cluster.
+
+    ``directory``: where they are, None for the PATH. ``config``: the cluster's slurm.conf, None
+    for where Slurm looks by itself. ``timeout``: seconds that one may take.
+    """
+
+    def __init__(self, directory: Path | None, config: Path | None, timeout: float) -> None:
+        self._path = SYSTEM_PATH if directory is None else f"{directory}:{SYSTEM_PATH}"
+        self._environ = {"PATH": self._path, "LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
+        if config is not None:
+            self._environ["SLURM_CONF"] = str(config)
+        self._timeout = timeout
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def run(
+        self, name: str, *arguments: str, identity: Identity | None = None, data: bytes = b""
+    ) -> Done:
+        """Run one with ``data`` as its input. Raises Unavailable when it cannot be started."""
+        path = shutil.which(name, path=self._path)
+        if path is None:
+            raise Unavailable(f"there is no {name} in {self._path}: is Slurm installed here?")
+        async with self._slots:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    path,
+                    *arguments,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                    env=self._environ,
+                    cwd="/",
+                    umask=0o022,
+                    start_new_session=True,
+                    **_switch(identity),
+                )
+            except OSError as error:
+                raise Unavailable(f"{path} cannot be started: {error.strerror}") from error
+            return await self._finish(process, data)
+
+    async def _finish(self, process: asyncio.subprocess.Process, data: bytes) -> Done:
+        talk = asyncio.ensure_future(process.communicate(data))
+        try:
+            await asyncio.wait({talk}, timeout=self._timeout)
+            in_time = talk.done()
+        finally:
+            if not talk.done():  # also when we are cancelled ourselves
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+        output, errors = await talk
+        code = process.returncode if in_time else None
+        return Done(code, output, errors.decode(errors="replace"))
+
+
+def _switch(identity: Identity | None) -> Mapping[str, Any]:
+    """All of a user: with ``user`` alone the process would keep root's groups."""
+    if identity is None or not identity.switch:
+        return {}
+    return {"user": identity.uid, "group": identity.gid, "extra_groups": list(identity.groups)}

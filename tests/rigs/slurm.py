@@ -1,0 +1,402 @@
+"""A real Slurm of one's own on loopback: munged, slurmctld and several slurmd.
+
+Everything lies in one directory: key, configuration, state, logs. Nothing in /etc is read or
+written, and no systemd, cgroup or database is needed. Run by root, jobs of any Unix user are taken
+and run as that user. The daemons stay in the foreground, so they are ours to stop, and to break.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import getpass
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.backends.slurm import Commands, SlurmBackend
+from penstock.model.ids import new_gateway_id
+from penstock.model.job import Job
+from penstock.settings.backends import SlurmJobSettings
+from rigs.backends import Seen, observe_until, until
+
+PACKAGES = "slurmctld slurmd slurm-client munge"
+MESSAGE_TIMEOUT = 3
+
+_CONFIG = """\
+ClusterName=penstock
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser={user}
+SlurmdUser={user}
+{bind}
+AuthType=auth/munge
+AuthInfo=socket={directory}/munge/munge.socket
+CredType=cred/munge
+StateSaveLocation={directory}/state
+SlurmdSpoolDir={directory}/spool/%n
+SlurmctldPidFile={directory}/run/slurmctld.pid
+SlurmdPidFile={directory}/run/%n.pid
+SlurmctldLogFile={directory}/log/slurmctld.log
+SlurmdLogFile={directory}/log/%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+JobCompType=jobcomp/filetxt
+JobCompLoc={directory}/log/completed
+SwitchType=switch/none
+MpiDefault=none
+PropagateResourceLimits=NONE
+SlurmdParameters=config_overrides
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval=1
+MaxArraySize=501
+MaxJobCount=20000
+TreeWidth=65533
+MessageTimeout={message_timeout}
+CompleteWait=0
+KillWait=2
+EpilogMsgTime=0
+SlurmdTimeout=10
+SlurmctldTimeout=30
+InactiveLimit=0
+ReturnToService=2
+MinJobAge=300
+{nodes}
+PartitionName=main Nodes=ALL Default=YES State=UP MaxTime=INFINITE DefaultTime=60
+PartitionName=small Nodes=n1 State=UP MaxTime=10
+"""
+
+
+def need_slurm() -> None:
+    """Fail, never skip, where Slurm is not installed."""
+    lacking = [
+        name
+        for name in ("slurmctld", "slurmd", "sbatch", "munged")
+        if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None
+    ]
+    if lacking:
+        pytest.fail(f"{', '.join(lacking)} not found: sudo apt install {PACKAGES}", pytrace=False)
+
+
+class Slurm:
+    """One cluster; ``nodes`` slurmd with as many declared CPUs each as one says."""
+
+    def __init__(self, nodes: int = 2, cpus: int = 128) -> None:
+        # Not pytest's tmp_path: Unix sockets need a short path, other users an open one.
+        self.directory = Path(tempfile.mkdtemp(prefix="pk-slurm-", dir="/tmp"))
+        self.directory.chmod(0o755)
+        self.config = self.directory / "slurm.conf"
+        self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
+        self.cpus = cpus
+        self.environ = {**os.environ, "SLURM_CONF": str(self.config)}
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+
+    # --- the whole ---------------------------------------------------------------------------
+
+    def start(self) -> Slurm:
+        for name in ("munge", "state", "spool", "log", "run", "scratch"):
+            (self.directory / name).mkdir(mode=0o755)
+        (self.directory / "scratch").chmod(0o1777)
+        self._write()
+        self._start_munged()
+        self.start_controller()
+        for node in self.nodes:
+            self._spawn(node, "slurmd", "-D", "-N", node, "-f", str(self.config))
+        self.wait_for(lambda: set(self.node_states().values()) == {"idle"}, "all nodes are idle")
+        return self
+
+    def stop(self) -> None:
+        """End all jobs and daemons, and take the directory away."""
+        for name in [*self.nodes, "slurmctld"]:
+            self.kill(name)
+        deadline = time.monotonic() + 20
+        while pids := self._strays():  # step daemons and jobs outlive slurmd
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            assert time.monotonic() < deadline, f"processes of jobs stay: {pids}"
+            time.sleep(0.05)
+        self.kill("munged")
+        shutil.rmtree(self.directory)
+
+    def _write(self) -> None:
+        key = self.directory / "munge" / "munge.key"
+        key.touch(mode=0o600)
+        key.write_bytes(os.urandom(64))
+        port, *ports = _free_ports(1 + len(self.nodes))
+        nodes = [
+            f"NodeName={node} NodeHostname={node} NodeAddr=127.0.0.1 Port={node_port} "
+            f"CPUs={self.cpus} RealMemory=1048576 State=UNKNOWN"
+            for node, node_port in zip(self.nodes, ports, strict=True)
+        ]
+        text = _CONFIG.format(
+            host=socket.gethostname().split(".")[0],
+            port=port,
+            user=getpass.getuser(),
+            bind=_bind_option(),
+            directory=self.directory,
+            message_timeout=MESSAGE_TIMEOUT,
+            nodes="\n".join(nodes),
+        )
+        self.config.write_text(text)
+
+    # --- daemons -----------------------------------------------------------------------------
+
+    def _spawn(self, name: str, program: str, *arguments: str) -> None:
+        path = shutil.which(program, path=f"/usr/sbin:{os.environ['PATH']}")
+        assert path is not None
+        with (self.directory / "log" / f"{name}.err").open("ab") as errors:
+            self._daemons[name] = subprocess.Popen(
+                [path, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                env=self.environ,
+                cwd="/",
+                start_new_session=True,
+            )
+
+    def _start_munged(self) -> None:
+        place = self.directory / "munge"
+        force = ["--force"] if os.geteuid() == 0 else []
+        self._spawn(
+            "munged",
+            "munged",
+            "--foreground",
+            *force,
+            f"--key-file={place}/munge.key",
+            f"--socket={place}/munge.socket",
+            f"--pid-file={place}/munged.pid",
+            f"--log-file={place}/munged.log",
+            f"--seed-file={place}/munged.seed",
+            "--origin=127.0.0.1",
+        )
+        self.wait_for((place / "munge.socket").exists, "munged listens")
+
+    def start_controller(self) -> None:
+        """Start slurmctld, with the state that it left."""
+        self._spawn("slurmctld", "slurmctld", "-D", "-f", str(self.config))
+
+    def kill(self, name: str, number: int = signal.SIGTERM) -> None:
+        """End a daemon, stopped or not, and wait until it is gone."""
+        daemon = self._daemons.pop(name, None)
+        if daemon is None:
+            return
+        daemon.send_signal(number)
+        daemon.send_signal(signal.SIGCONT)
+        try:
+            daemon.wait(20)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait(20)
+
+    @contextlib.contextmanager
+    def hanging_controller(self) -> Iterator[None]:
+        """slurmctld takes connections and answers none."""
+        self._daemons["slurmctld"].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._daemons["slurmctld"].send_signal(signal.SIGCONT)
+            self.wait_for(lambda: self.run("squeue", check=False).returncode == 0, "it is back")
+
+    @contextlib.contextmanager
+    def dead_controller(self) -> Iterator[None]:
+        """slurmctld was told to end."""
+        self.kill("slurmctld")
+        try:
+            yield
+        finally:
+            self.start_controller()
+            self.wait_for(lambda: self.run("squeue", check=False).returncode == 0, "it is back")
+
+    # --- questions ---------------------------------------------------------------------------
+
+    def run(self, *command: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess:
+        """A client command as this process's user."""
+        done = subprocess.run(
+            command,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd="/",
+            **options,
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done
+
+    def squeue(self, *fields: str, states: str = "all") -> list[tuple[str, ...]]:
+        """These fields of all jobs, as Slurm's own users would ask."""
+        form = ",".join(f"{field}:|" for field in fields)
+        lines = self.run("squeue", "-h", "-r", "-t", states, "-O", form).stdout.splitlines()
+        return [tuple(line.split("|")[: len(fields)]) for line in lines]
+
+    def cancel_all(self) -> None:
+        """No job is left of anybody's."""
+        for (user,) in set(self.squeue("UserName", states="PD,R,S")):
+            self.run("scancel", "-u", user)
+        living = "PD,R,S,CF,CG"
+        self.wait_for(lambda: not self.squeue("JobID", states=living), "no job is left")
+
+    def node_states(self) -> dict[str, str]:
+        done = self.run("sinfo", "-h", "-N", "-o", "%N|%T", check=False)
+        return dict(line.split("|") for line in done.stdout.split() if "|" in line)
+
+    def wait_for(self, ready: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not ready():
+            dead = [name for name, one in self._daemons.items() if one.poll() is not None]
+            logs = self.directory / "log"
+            words = [(logs / f"{name}.err").read_text()[-2000:] for name in dead]
+            assert not dead, f"{what}: ended: {dead}\n{words}"
+            assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+            time.sleep(0.05)
+
+    def _strays(self) -> set[int]:
+        """Step daemons with one of our logs open, and processes that were given our cluster."""
+        logs = {str(self.directory / "log" / f"{node}.log") for node in self.nodes}
+        mark = f"SLURM_CONF={self.config}".encode()
+        scratch = f"{self.directory}/scratch/"
+        found = set()
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (entry / "stat").read_bytes().rpartition(b") ")[2][:1] in b"ZX":
+                    continue
+                environ = (entry / "environ").read_bytes().split(b"\0")
+                ours = mark in environ and any(e.startswith(b"SLURM_JOB_ID=") for e in environ)
+                ours = ours or os.readlink(entry / "cwd").startswith(scratch)
+                if not ours and (entry / "comm").read_text().strip() == "slurmstepd":
+                    ours = bool(logs & {os.readlink(link) for link in (entry / "fd").iterdir()})
+                if ours:
+                    found.add(int(entry.name))
+        return found
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on now, below those that the system gives out by itself."""
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    first = 10_000 + int.from_bytes(os.urandom(2), "big") % (low - 12_000)
+    found: list[int] = []
+    for port in range(first, low):
+        with socket.socket() as trial, contextlib.suppress(OSError):
+            trial.bind(("", port))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
+
+
+def _bind_option() -> str:
+    """Loopback only where that can be said: Slurm listens on what this host's name resolves to."""
+    with contextlib.suppress(OSError):
+        if socket.gethostbyname(socket.gethostname().split(".")[0]) == "127.0.0.1":
+            return "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny"
+    return ""
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster() -> Iterator[Slurm]:
+    """The session's cluster."""
+    need_slurm()
+    cluster = Slurm()
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def slurm(slurm_cluster: Slurm) -> Iterator[Slurm]:
+    """The session's cluster, without a job of anybody's after the test."""
+    yield slurm_cluster
+    slurm_cluster.cancel_all()
+
+
+class SlurmRig:
+    """The Slurm backend under the contract suite, with jobs of one user."""
+
+    def __init__(self, cluster: Slurm, owner: str | None = None) -> None:
+        self.gateway = new_gateway_id()
+        self.owner = owner or getpass.getuser()
+        self.cluster = cluster
+        self.directory = Path(tempfile.mkdtemp(prefix="pk-notes-", dir="/tmp"))
+        self.directory.chmod(0o755)
+        self.logs = self.directory / "logs"
+        self.logs.mkdir()
+        self.logs.chmod(0o1777)
+        self._opened: list[SlurmBackend] = []
+
+    def open(self, gateway: str | None = None, **settings: Any) -> SlurmBackend:
+        timeout = settings.pop("timeout", 30.0)
+        jobs = {"log_directory": str(self.logs), **settings.pop("jobs", {})}
+        backend = SlurmBackend(
+            "slurm",
+            gateway or self.gateway,
+            self.directory / "notes",
+            Commands(None, self.cluster.config, timeout),
+            jobs=SlurmJobSettings.model_validate(jobs),
+            allow_root=True,
+            scratch=self.cluster.directory / "scratch",
+            **settings,
+        )
+        self._opened.append(backend)
+        return backend
+
+    def place(self, job: Job) -> Path | None:
+        """The private directory of a job, once it is there."""
+        pattern = f"penstock-{job.batch.tag}-{job.index}.*/job"
+        return next((self.cluster.directory / "scratch").glob(pattern), None)
+
+    async def file(self, job: Job, name: str) -> Any:
+        """The JSON that a probe wrote."""
+
+        def look() -> Path | None:
+            place = self.place(job)
+            return place / name if place and (place / name).exists() else None
+
+        path = await until(look, f"{name} of {job.native} exists")
+        return json.loads(path.read_text())
+
+    async def seen(self, job: Job) -> Seen:
+        data = await self.file(job, "seen.json")
+        decode = base64.b64decode
+        env = {decode(key).decode(): decode(value) for key, value in data.pop("env").items()}
+        files = {name: (mode, decode(text)) for name, (mode, text) in data.pop("files").items()}
+        return Seen(env, files, data)
+
+    async def finish(self, job: Job, code: int) -> None:
+        await self.seen(job)
+        place = self.place(job)
+        assert place is not None
+        place.joinpath("end.new").write_text(str(code))
+        place.joinpath("end.new").chmod(0o644)
+        place.joinpath("end.new").rename(place / "end")
+
+    async def aclose(self) -> None:
+        gateways = {backend._gateway for backend in self._opened} | {self.gateway}
+        for gateway in gateways:
+            backend = self.open(gateway)
+            snapshot = await backend.observe()
+            await backend.cancel([job for job in snapshot.jobs if job.alive])
+            await observe_until(
+                backend, lambda jobs: not any(job.alive for job in jobs), "all jobs ended"
+            )
+        for backend in self._opened:
+            await backend.aclose()
+        await asyncio.to_thread(shutil.rmtree, self.directory)
