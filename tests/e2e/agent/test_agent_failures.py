@@ -20,6 +20,8 @@ both = pytest.mark.parametrize("python", ["newest", "old"], indirect=True)
 async def test_a_killed_scheduler_is_reported_with_its_output(rig: Rig) -> None:
     scheduler = await rig.scheduler()
     worker = await rig.worker(nanny=True)
+    heard = len(rig.server.said("report"))  # its nanny learns of its start a little later
+    await until(lambda: len(rig.server.said("report")) > heard, "a report")
     scheduler.child().send_signal(signal.SIGKILL)
     assert await scheduler.wait() == 137
     [report] = rig.server.exits
