@@ -16,6 +16,7 @@ import argparse
 import importlib.util
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import dask.dataframe as dd
 import flights_report as report
@@ -24,6 +25,7 @@ import pandas as pd
 from dask_gateway import Gateway
 from distributed import Client, as_completed, futures_of
 from flights_report import Calibration, Delays, RouteFit
+from numpy.typing import NDArray
 
 MPH, INCH, MILE = 0.44704, 25.4, 1.609344  # in m/s, mm and km
 MIN_FLIGHTS = 300
@@ -75,7 +77,7 @@ def delays_by_carrier(departures: dd.DataFrame) -> Delays:
     return Delays(*dd.compute(by_carrier, by_hour))
 
 
-def fit_route(route: str, table: pd.DataFrame) -> tuple[np.ndarray, ...]:
+def fit_route(route: str, table: pd.DataFrame) -> tuple[NDArray[np.float64], ...]:
     """Least squares of a route's departure delay (min) on hour, season and weather.
 
     Returns coefficients and their errors, then predicted and observed delays of held-out flights.
@@ -102,9 +104,10 @@ def fit_route(route: str, table: pd.DataFrame) -> tuple[np.ndarray, ...]:
     np.add.at(squares, day, design[:, :, None] * design[:, None, :])
     np.add.at(products, day, design * delay[:, None])
 
-    def solve(weights: np.ndarray) -> np.ndarray:
+    def solve(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         normal = np.tensordot(weights, squares, axes=1)
-        return np.linalg.lstsq(normal, weights @ products, rcond=None)[0]
+        solution: NDArray[Any] = np.linalg.lstsq(normal, weights @ products, rcond=None)[0]
+        return solution
 
     random = np.random.default_rng(sum(route.encode()))
     draws = random.multinomial(len(days), np.full(len(days), 1 / len(days)), size=BOOTSTRAPS)

@@ -14,6 +14,7 @@ import pandas as pd
 from distributed import Client
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -45,10 +46,10 @@ class RouteFit:
     route: str
     flights: int
     delay: float
-    coefficients: np.ndarray
-    errors: np.ndarray
-    predicted: np.ndarray  # of the days that were held out
-    observed: np.ndarray
+    coefficients: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    predicted: NDArray[np.float64]  # of the days that were held out
+    observed: NDArray[np.float64]
 
 
 @dataclass
@@ -58,9 +59,9 @@ class Calibration:
     The errors take flights as independent, so they are a little too small (storms are shared).
     """
 
-    predicted: np.ndarray
-    observed: np.ndarray
-    errors: np.ndarray
+    predicted: NDArray[np.float64]
+    observed: NDArray[np.float64]
+    errors: NDArray[np.float64]
     explained: float  # share of the variance
 
     @classmethod
