@@ -6,12 +6,18 @@ import os
 import shutil
 import tempfile
 
-import hypothesis  # noqa: F401  its plugin imports the rest at the end, deep in the stack, where ast.parse may fail
+import hypothesis  # here, since its plugin imports the rest at the end, deep in the stack, where ast.parse may fail
 import pytest
 
 from rigs.leftovers import Leftovers
 
 pytest_plugins = ["rigs.users", "rigs.slurm"]
+
+# A slow machine is no failure; what runs too long in earnest meets the timeout of its test.
+hypothesis.settings.register_profile(
+    "penstock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("penstock")
 
 _leftovers = Leftovers()
 _found: list[str] = []
