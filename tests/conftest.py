@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 
-import hypothesis  # here, since its plugin imports the rest at the end, deep in the stack, where ast.parse may fail
+import hypothesis  # here: its plugin imports the rest at the end, deep in the stack; ast.parse may fail there
 import pytest
 
 from rigs.leftovers import Leftovers
