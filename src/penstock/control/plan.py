@@ -149,11 +149,17 @@ def close_if_over(situation: Situation, tracked: Tracked, row: BatchRow, result:
 
 
 def unwanted(situation: Situation, backend: str, rows: Mapping[int, BatchRow]) -> Iterator[Job]:
-    """Jobs in a backend that are alive and not wanted there (rule 1)."""
+    """Jobs in a backend that are alive and not wanted there (rule 1).
+
+    Two backends may show the same job: a local one sees processes of a Slurm node on its machine,
+    and two sections may name one cluster. Then the backend of the job's row has the say alone.
+    """
     for sequence, jobs in situation.jobs[backend].items():
         row = rows.get(sequence)
-        if row is None or row.backend != backend or row.state is RowState.CLOSED:
+        if row is None or row.state is RowState.CLOSED:
             yield from (job for job in jobs.values() if job.alive)
+        elif row.backend != backend:
+            continue
         elif row.released or row.exited or max(jobs, default=0) >= row.count:
             wanted = row.wanted
             yield from (job for i, job in jobs.items() if job.alive and i not in wanted)

@@ -94,15 +94,13 @@ def test_an_index_beyond_the_batch_is_cancelled() -> None:
     assert answer.actions == [Cancel("fake", (job(1, 2),))]
 
 
-def test_a_job_in_another_backend_than_its_row_is_cancelled() -> None:
+def test_a_job_that_another_backend_shows_too_is_left_to_the_backend_of_its_row() -> None:
     other = settled(row(1, backend="elsewhere"), at=200.0)
-    answer = decide(
-        [other],
-        [job(1)],
-        desired={"cpu": 1},
-        capabilities={"fake": Capabilities(), "elsewhere": Capabilities()},
-    )
-    assert answer.actions == [Cancel("fake", (job(1),))]
+    both = {"fake": Capabilities(), "elsewhere": Capabilities()}
+    answer = decide([other], [job(1)], desired={"cpu": 1}, capabilities=both)
+    assert answer.actions == []
+    answer = decide([other], [job(2)], desired={"cpu": 1}, capabilities=both)
+    assert answer.actions == [Cancel("fake", (job(2),))]
 
 
 def test_what_is_over_is_not_cancelled() -> None:
