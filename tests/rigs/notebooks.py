@@ -17,15 +17,17 @@ from typing import Any
 from rigs.gateway import GatewayRig
 
 _HEAD = """
-import json, os, sys, time
+import faulthandler, gc, json, os, sys, time
 from dask_gateway import BasicAuth, Gateway, GatewayCluster
 
 out = {}
 given = json.loads(os.environ["NOTEBOOK"])
+gc.disable()  # else it may run Gateway.__del__ in its own loop's thread, which then waits for itself
+faulthandler.dump_traceback_later(given["seconds"], exit=True)  # so that a hang shows where
 auth = BasicAuth(given["user"], given["password"])
 
 
-def until(condition, what, seconds=120):
+def until(condition, what, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain: " + what
@@ -50,11 +52,12 @@ def run_notebook(
     code: str,
     *,
     environ: Mapping[str, str] | None = None,
-    seconds: float = 170.0,
+    seconds: float = 100.0,
     **given: Any,
 ) -> dict[str, Any]:
     """Run ``code`` with an interpreter; it knows ``given``, ``auth``, ``until`` and ``words``."""
-    given = {"address": rig.address, "user": rig.user, "password": rig.password, **given}
+    access = {"address": rig.address, "user": rig.user, "password": rig.password}
+    given = {**access, "seconds": seconds, **given}
     script = rig.directory / "notebook.py"
     script.write_text(_HEAD + textwrap.dedent(code) + _TAIL)
     clean = {name: text for name, text in os.environ.items() if not name.startswith("PYTHON")}
@@ -63,7 +66,7 @@ def run_notebook(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=seconds + 30,
         cwd=rig.directory,
         env={**clean, "NOTEBOOK": json.dumps(given), **(environ or {})},
     )
