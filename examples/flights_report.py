@@ -219,8 +219,8 @@ def _plot_growth(axes: Axes, fits: list[RouteFit]) -> None:
 
 def _plot_calibration(axes: Axes, calibration: Calibration) -> None:
     """Observed against predicted delay on the days that no fit has seen."""
-    low = min(calibration.predicted.min(), calibration.observed.min()) - 2
-    high = max(calibration.predicted.max(), calibration.observed.max()) + 4
+    low = min(*calibration.predicted, *calibration.observed) - 2
+    high = max(*calibration.predicted, *calibration.observed) + 4
     axes.plot([low, high], [low, high], color="0.6", lw=0.8, label="perfect prediction")
     axes.errorbar(
         calibration.predicted,
