@@ -194,7 +194,7 @@ class Reconciler:
             return
         now = self._registry.clock()
         cluster = await self._registry.update(entry, lambda c: lifecycle.ended(c, now=now))
-        self._registry.note(cluster, cluster.status.name.lower(), cluster.reason)
+        self._registry.note(cluster, "ended", "All of its jobs have ended.")
         if entry.link is not None:
             entry.link.close()
         entry.forget()

@@ -181,7 +181,7 @@ def test_a_life_from_creation_to_stop() -> None:
             "Scaled to 3 workers of group cpu.",
             f"Its scheduler listens at {ADDRESS}.",
             "stopped by al",
-            "stopped by al",
+            "All of its jobs have ended.",
         ]
         assert {line.group: line.workers for line in world.store.used} == {"": 1, "cpu": 3}
 
@@ -273,6 +273,22 @@ def test_what_the_scheduler_says_when_it_closes_is_the_reason() -> None:
             world.name, world.channel, {"op": "closing", "reason": "idle\x1b[2J"}
         )
         assert (await world.final()).reason == "The scheduler closed: idle [2J"
+
+    play(story)
+
+
+def test_why_a_scheduler_was_told_to_end_is_for_its_batch_system_to_say() -> None:
+    async def story(world: World) -> None:
+        await world.running()
+        for _ in range(3):
+            await world.control.message(world.name, world.channel, {"op": "terminated"})
+        await asyncio.sleep(100)
+        assert world.cluster.status is Status.RUNNING
+        world.backend.finish(world.job(0), 0, exit=Exit.PREEMPTED, code=0)
+        assert (await world.final()).status is Status.FAILED
+        assert "was preempted" in world.cluster.reason
+        kinds = [event.kind for event in await world.control.events(world.name)]
+        assert kinds.count("terminated") == 1
 
     play(story)
 
