@@ -75,6 +75,7 @@ class SchedulerAgent:
         self.idle = IdleClock(time.monotonic())
         self.idle_seconds = 0.0
         self.clients_seen = 0
+        self.last_word = "closing"
         self.told: Set[str] = set()
         self.tasks: Set[Any] = set()
         self.process = psutil.Process()
@@ -87,7 +88,7 @@ class SchedulerAgent:
 
     async def run(self) -> int:
         """Serve until the end, whoever wants it, and close everything."""
-        on_termination(self.end)
+        on_termination(self.told_to_end)
         self.scheduler.add_plugin(make_plugin(self.changed.set, self.client_came))
         self.spawn(self.channel.run())
         self.spawn(self.tick_forever())
@@ -99,7 +100,7 @@ class SchedulerAgent:
             self.log.warning("no dashboard: there is no bokeh in %s", python_name())
         reason = await self.ended
         self.log.info("closing: %s", reason)
-        self.channel.send({"op": "closing", "reason": reason})
+        self.channel.send({"op": self.last_word, "reason": reason})
         await bounded(self.scheduler.close(), CLOSE_TIME, "the scheduler did not close by itself")
         if self.channel.socket is not None:
             self.channel.socket.close()
@@ -117,6 +118,12 @@ class SchedulerAgent:
         """Begin to end; the first reason counts."""
         if not self.ended.done():
             self.ended.set_result(reason)
+
+    def told_to_end(self, reason: str) -> None:
+        """Begin to end because the job must; why it must, its batch system knows."""
+        if not self.ended.done():
+            self.last_word = "terminated"
+        self.end(reason)
 
     def client_came(self) -> None:
         """Count connections, for the idle clock."""

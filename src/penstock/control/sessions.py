@@ -118,6 +118,10 @@ class Sessions:
             said = channel.text(message, "reason")
             reason = f"The scheduler closed: {said}" if said else "The scheduler closed."
             await self._reconciler.stop(entry, reason)
+        elif op == "terminated":
+            # Cancelled, preempted, out of time: the end of the job will tell which.
+            text = "The scheduler's job was told to end."
+            self._registry.note_once(entry, "terminated", text)
         elif not isinstance(op, str):
             raise Invalid("op must be a text.")
 

@@ -19,6 +19,7 @@ Agent → server
    "target": n or null}                                      null unless adaptive
   {"op": "retired", "id": 7, "names": ["w1-2"], "error": null}
   {"op": "closing", "reason": "…"}                           the scheduler ends by itself
+  {"op": "terminated", "reason": "…"}                        its job was told to end (SIGTERM)
 
 Server → agent
   {"op": "welcome", "period": 5.0, "adapt": {…} as below}    the answer to hello

@@ -64,7 +64,7 @@ async def test_sigterm_leaves_nothing(rig: Rig, nanny: bool) -> None:
     await until(lambda: not rig.server.workers, "the removal")
     scheduler.process.send_signal(signal.SIGTERM)
     assert await scheduler.wait() == 0
-    assert rig.server.said("closing")[0]["reason"] == "the job was told to end (SIGTERM)"
+    assert rig.server.said("terminated")[0]["reason"] == "the job was told to end (SIGTERM)"
     assert rig.server.exits == []
 
 
