@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from rigs.backends import BackendRig, FakeRig, LocalRig
-from rigs.slurm import SlurmRig
+from rigs.slurm_jobs import SlurmRig
 
 RIGS = ["fake", "local", "local-as-user", "slurm", "slurm-as-user"]
 

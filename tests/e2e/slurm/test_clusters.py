@@ -1,0 +1,207 @@
+"""The unmodified client on a real Slurm: clusters run, are scaled, and survive what befalls them.
+
+Jobs are those of two Unix users; what Slurm shows is asked of Slurm itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import subprocess
+import time
+
+import pytest
+from dask_gateway.client import ClusterStatus, GatewayClusterError
+
+from rigs.gateway import wait_until
+
+ALIVE = "PD,R,CF,CG,S"
+
+
+def jobs(slurm, cluster: str, role: str = "worker") -> list[str]:
+    """``base_task`` of a cluster's living jobs, as Slurm's users see them."""
+    shown = slurm.squeue("ArrayJobID", "ArrayTaskID", "Name", states=ALIVE)
+    return sorted(
+        f"{base}_{task}" for base, task, name in shown if name == f"dask-{role}-{cluster}"
+    )
+
+
+def events(facility, cluster: str, kind: str) -> list[str]:
+    status, text, _ = facility.ask(facility.alice, "GET", f"/api/v1/clusters/{cluster}/events")
+    assert status == 200
+    return [event["text"] for event in json.loads(text)["events"] if event["kind"] == kind]
+
+
+def serving(dask_client) -> set[str]:
+    return {one["name"] for one in dask_client.scheduler_info(n_workers=-1)["workers"].values()}
+
+
+def as_user(slurm, user: str, *command: str) -> subprocess.CompletedProcess:
+    account = pwd.getpwnam(user)
+    groups = os.getgrouplist(user, account.pw_gid)
+    options = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
+    return slurm.run(*command, check=False, **options)
+
+
+def by_value(function):
+    """The same function as no importable one, so that jobs need not have these tests."""
+    import types
+
+    copy = types.FunctionType(function.__code__, {"__builtins__": __builtins__}, function.__name__)
+    copy.__module__ = "__main__"
+    return copy
+
+
+def look_around():
+    """What a job sees of itself."""
+    import os
+
+    return {
+        "uids": os.getresuid(),
+        "groups": sorted(os.getgroups()),
+        "env": dict(os.environ),
+        "mode": os.stat(".").st_mode & 0o7777,
+    }
+
+
+@contextlib.contextmanager
+def running(facility, **options):
+    """A cluster of alice's, and a Dask client of it."""
+    with (
+        facility.client(facility.alice) as gateway,
+        gateway.new_cluster(profile="slurm", **options) as cluster,
+        cluster.get_client() as dask_client,
+    ):
+        yield gateway, cluster, dask_client
+
+
+def test_a_cluster_works_as_its_user_and_leaves_nothing(facility, slurm):
+    nasty = "a\nb\r\n'c' \"d\" $(id) `id` \\ é"
+    with running(facility, env={"NASTY": nasty, "BASH_FUNC_x%%": "() { :; }"}) as (
+        _,
+        cluster,
+        dask,
+    ):
+        cluster.scale(4)
+        dask.wait_for_workers(4, timeout=120)
+        assert len(jobs(slurm, cluster.name)) == 4
+        assert len({name.split("_")[0] for name in jobs(slurm, cluster.name)}) == 1
+        assert len(jobs(slurm, cluster.name, "scheduler")) == 1
+        assert set(slurm.squeue("UserName", states=ALIVE)) == {(facility.alice,)}
+        account = pwd.getpwnam(facility.alice)
+        for seen in dask.run(by_value(look_around)).values():
+            assert seen["uids"] == (account.pw_uid,) * 3
+            assert seen["groups"] == sorted(os.getgrouplist(facility.alice, account.pw_gid))
+            assert seen["env"]["NASTY"] == nasty
+            assert seen["mode"] == 0o700
+            assert not [name for name in seen["env"] if name.startswith("SLURM")]
+        assert sum(dask.gather(dask.map(lambda x: x * x, range(100), pure=False))) == 328350
+        path = f"/api/v1/clusters/{cluster.name}/logs?job=s0-0"
+        assert "Scheduler at" in facility.ask(facility.alice, "GET", path)[1]
+        cluster.scale(1)
+        wait_until(lambda: len(jobs(slurm, cluster.name)) == 1, "three workers left")
+        assert dask.submit(lambda: 7, pure=False).result(timeout=60) == 7
+    wait_until(lambda: not slurm.squeue("JobID", states=ALIVE), "no job is left")
+    private = (slurm.directory / "scratch").glob("penstock-*")
+    assert not list(private), "private directories go with their jobs"
+
+
+def test_a_worker_that_is_cancelled_in_slurm_is_replaced(facility, slurm):
+    with running(facility) as (_, cluster, dask):
+        cluster.scale(2)
+        dask.wait_for_workers(2, timeout=120)
+        before, victim = serving(dask), jobs(slurm, cluster.name)[0]
+        assert as_user(slurm, facility.alice, "scancel", victim).returncode == 0
+        wait_until(lambda: serving(dask) - before, "another worker serves", 120)
+        dask.wait_for_workers(2, timeout=120)
+        assert "cancelled" in " ".join(events(facility, cluster.name, "worker-exit"))
+        assert victim not in jobs(slurm, cluster.name)
+
+
+def test_a_scheduler_that_is_cancelled_in_slurm_fails_its_cluster_with_slurms_words(
+    facility, slurm
+):
+    with running(facility) as (gateway, cluster, dask):
+        cluster.scale(1)
+        dask.wait_for_workers(1, timeout=120)
+        [scheduler] = jobs(slurm, cluster.name, "scheduler")
+        dask.close()
+        assert as_user(slurm, facility.alice, "scancel", scheduler).returncode == 0
+        failed = ClusterStatus.FAILED
+        wait_until(lambda: gateway.get_cluster(cluster.name).status is failed, "it failed")
+        reason = events(facility, cluster.name, "failed")[0]
+        assert "was cancelled from outside: Slurm says CANCELLED" in reason
+    wait_until(lambda: not slurm.squeue("JobID", states=ALIVE), "no job is left")
+
+
+def test_what_slurm_refuses_is_told_in_its_words(facility):
+    with facility.client(facility.alice) as gateway, pytest.raises(GatewayClusterError) as caught:
+        gateway.new_cluster(profile="misled")
+    assert "Slurm refused the job: invalid partition specified: nowhere" in str(caught.value)
+
+
+def test_a_python_that_is_not_on_the_node_is_told(facility):
+    with facility.client(facility.alice) as gateway, pytest.raises(GatewayClusterError) as caught:
+        gateway.new_cluster(profile="absent")
+    assert "its Python is not there on the node" in str(caught.value)
+    assert "/nowhere/bin/python" in str(caught.value)
+
+
+def test_a_submission_without_an_answer_is_neither_lost_nor_doubled(facility, slurm):
+    with running(facility) as (gateway, cluster, dask):
+        cluster.scale(1)
+        dask.wait_for_workers(1, timeout=120)
+        with slurm.hanging_controller():
+            cluster.scale(3)
+            wait_until(lambda: events(facility, cluster.name, "uncertain"), "it is uncertain")
+            time.sleep(6)  # longer than its jobs may take to show: nothing may follow from silence
+            assert gateway.get_cluster(cluster.name).status is ClusterStatus.RUNNING
+        dask.wait_for_workers(3, timeout=120)
+        wait_until(lambda: len(jobs(slurm, cluster.name)) == 3, "three jobs")
+        names = slurm.squeue("Name", "ArrayJobID")
+        arrays = {base for name, base in names if name == f"dask-worker-{cluster.name}"}
+        assert len(arrays) == 2, "one for each scaling"
+
+
+def test_a_dead_controller_fails_no_cluster(facility, slurm):
+    with running(facility) as (gateway, cluster, dask):
+        cluster.scale(1)
+        dask.wait_for_workers(1, timeout=120)
+        with slurm.dead_controller():
+            cluster.scale(2)
+            waits = wait_until(lambda: events(facility, cluster.name, "unavailable"), "it waits")
+            assert "Unable to contact slurm controller" in waits[0]
+            assert dask.submit(lambda: 1, pure=False).result(timeout=60) == 1
+            assert gateway.get_cluster(cluster.name).status is ClusterStatus.RUNNING
+        dask.wait_for_workers(2, timeout=120)
+        wait_until(lambda: len(jobs(slurm, cluster.name)) == 2, "two jobs")
+
+
+def test_users_do_not_reach_each_others_jobs(facility, slurm):
+    with running(facility) as (_, cluster, _dask):
+        [scheduler] = jobs(slurm, cluster.name, "scheduler")
+        done = as_user(slurm, facility.bob, "scancel", scheduler)
+        assert "denied" in done.stderr
+        script = as_user(slurm, facility.bob, "scontrol", "write", "batch_script", scheduler, "-")
+        assert "Invalid user id" in script.stderr  # and exits 0
+        assert "PENSTOCK" not in script.stdout
+        mine = as_user(slurm, facility.alice, "scontrol", "write", "batch_script", scheduler, "-")
+        assert "PENSTOCK" in mine.stdout
+        token = json.loads(_file_of(slurm, cluster.name))["token"]
+        assert token not in mine.stdout
+        shown = as_user(slurm, facility.bob, "scontrol", "show", "job", "-dd").stdout
+        lines = subprocess.run(["ps", "axeww"], capture_output=True, text=True).stdout
+        assert token not in shown + lines
+        status, _, _ = facility.ask(facility.bob, "GET", f"/api/v1/clusters/{cluster.name}")
+        assert status == 404
+
+
+def _file_of(slurm, cluster: str) -> str:
+    """The confidential file of a scheduler; only root and its user can."""
+    place = next((slurm.directory / "scratch").glob(f"penstock-p-*-{cluster}-0-0.*"))
+    assert place.stat().st_mode & 0o777 == 0o700
+    path = place / "job" / "penstock.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    return path.read_text()
