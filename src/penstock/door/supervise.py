@@ -228,7 +228,15 @@ class DoorKeeper:
         if found is None:
             raise DoorError(
                 f"No door answers at {self._config.control}. Start it (`systemctl start "
-                "penstock-door`)."
+                "penstock-door`, or `penstock door` with the server's configuration)."
+            )
+        if not _same(
+            replace(found, config=replace(found.config, log=self._config.log)), self._config
+        ):
+            _log.warning(
+                "the door (pid %d) runs with an older configuration: restart it (`systemctl restart "
+                "penstock-door`) when its connections may end",
+                found.pid,
             )
         return found
 
