@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from penstock.control.channel import ExitReport, printable
@@ -11,6 +12,9 @@ from penstock.model.job import Exit, Job, Phase
 
 LAST_LINES = 20
 LAST_CHARACTERS = 2000
+
+_UNREADABLE = re.compile(r'^ *File "(?:.*/)?penstock_agent\.py", line \d+$', re.MULTILINE)
+"""How a Python begins that cannot parse the agent; in a traceback more follows on the line."""
 
 _EXITS = {
     Exit.CANCELLED: "was cancelled from outside",
@@ -92,6 +96,8 @@ def output(said: str) -> str:
 
 def scheduler_ended(phrase: str, said: str) -> str:
     """Why a cluster failed whose scheduler's job is over."""
+    if _UNREADABLE.search(said):
+        phrase += ": its Python is too old, Dask clusters need Python 3.8 or newer"
     return f"The scheduler {phrase}.{output(said)}"
 
 

@@ -232,6 +232,17 @@ def test_a_failure_carries_the_last_lines_and_no_control_characters() -> None:
     )
 
 
+def test_a_python_that_cannot_even_read_the_agent_is_named_too_old() -> None:
+    said = '  File "penstock_agent.py", line 44\n    DEFAULTS: Message = {\nSyntaxError: invalid syntax'
+    assert words.scheduler_ended("exited 1", said).startswith(
+        "The scheduler exited 1: its Python is too old, Dask clusters need Python 3.8 or newer. "
+    )
+    traceback = (
+        '  File "/a/penstock_agent.py", line 44, in main\n  File "user.py", line 1\nSyntaxError'
+    )
+    assert "too old" not in words.scheduler_ended("exited 1", traceback)
+
+
 def test_why_jobs_wait() -> None:
     row = BatchRow("c", 3, "cpu", "slurm", "alice", 3, RowState.SUBMITTED, 0.0)
     jobs = {
