@@ -216,6 +216,15 @@ class Slurm:
             self.start_controller()
             self.wait_for(lambda: self.run("squeue", check=False).returncode == 0, "it is back")
 
+    @contextlib.contextmanager
+    def dead_munge(self) -> Iterator[None]:
+        """munged was told to end."""
+        self.kill("munged")
+        try:
+            yield
+        finally:
+            self._start_munged()
+
     # --- questions ---------------------------------------------------------------------------
 
     def run(self, *command: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess:
