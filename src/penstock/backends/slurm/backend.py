@@ -30,6 +30,9 @@ MOST = 10_000
 SOON = 1.0
 """Seconds after which Slurm has acted on what it was told (it starts jobs about once a second)."""
 
+FILE_LIMIT = 10.0
+"""Seconds for reading or deleting output, which may lie on a file server."""
+
 _FORGOTTEN = 10_000
 _ARRAYS = 200
 """Arrays in one ``scancel``."""
@@ -60,6 +63,8 @@ class SlurmBackend:
         self.capabilities = Capabilities(visibility=visibility, period=period)
         self._gateway = gateway
         self._commands = commands
+        # Users' file systems may hang, which must not keep anybody from Slurm.
+        self._files = Commands(None, None, min(commands.timeout, FILE_LIMIT))
         self._jobs = jobs or SlurmJobSettings()
         self._scratch = None if scratch is None else str(scratch)
         self._allow_root = allow_root
@@ -160,7 +165,7 @@ class SlurmBackend:
             return ""
         identity = await self._identity(record.owner)
         path = f"{record.logs}/{job.batch.tag}/{job.index}.log"
-        done = await self._commands.run("tail", "-c", str(tail), "--", path, identity=identity)
+        done = await self._files.run("tail", "-c", str(tail), "--", path, identity=identity)
         return done.output.decode(errors="replace")
 
     async def forget(self, cluster: str) -> None:
@@ -183,7 +188,7 @@ class SlurmBackend:
             identity = await self._identity(record.owner)
         except Rejected:  # the account is gone, and its files are the site's to keep or not
             return
-        done = await self._commands.run("rm", "-rf", "--", path, identity=identity)
+        done = await self._files.run("rm", "-rf", "--", path, identity=identity)
         if done.code != 0:
             raise Unavailable(f"{path} cannot be deleted: {parse.said(done.errors)}")
 

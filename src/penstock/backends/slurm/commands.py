@@ -20,8 +20,11 @@ from penstock.model.errors import Rejected, Unavailable
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-_AT_ONCE = 8
+_AT_ONCE = 16
 """Commands at a time, so that a burst of scaling is not one for slurmctld."""
+
+_DYING = 2.0
+"""Seconds that a killed command may take to go: one that waits for a dead file server never does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ class Commands:
         self._environ = {"PATH": self._path, "LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
         if config is not None:
             self._environ["SLURM_CONF"] = str(config)
-        self._timeout = timeout
+        self.timeout = timeout
+        self._left: set[asyncio.Future[tuple[bytes, bytes]]] = set()
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def run(
@@ -105,13 +109,19 @@ class Commands:
     async def _finish(self, process: asyncio.subprocess.Process, data: bytes) -> Done:
         talk = asyncio.ensure_future(process.communicate(data))
         try:
-            await asyncio.wait({talk}, timeout=self._timeout)
+            await asyncio.wait({talk}, timeout=self.timeout)
             in_time = talk.done()
         finally:
             if not talk.done():  # also when we are cancelled ourselves
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-        output, errors = await talk
+                self._left.add(talk)
+                talk.add_done_callback(self._left.discard)
+        if not in_time:
+            await asyncio.wait({talk}, timeout=_DYING)
+            if not talk.done():
+                return Done(None, b"", "")
+        output, errors = talk.result()
         code = process.returncode if in_time else None
         return Done(code, output, errors.decode(errors="replace"))
 
