@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock.backends.local import LocalBackend
+from penstock.backends.slurm import SlurmBackend
 from penstock.cli.main import main
 from penstock.store import Store
 
@@ -20,6 +21,9 @@ POINTS: dict[str, tuple[type, str, str]] = {
     "after the journal": (Store, "add_row", "after"),
     "before submit": (LocalBackend, "submit", "before"),
     "after submit": (LocalBackend, "submit", "after"),
+    "before sbatch": (SlurmBackend, "submit", "before"),
+    "after sbatch": (SlurmBackend, "submit", "after"),
+    "before scancel": (SlurmBackend, "cancel", "before"),
     "after record": (Store, "save_rows", "after"),
     "before record": (Store, "save_rows", "before"),
     "before cancel": (LocalBackend, "cancel", "before"),
