@@ -25,52 +25,7 @@ import pytest
 PACKAGES = "slurmctld slurmd slurm-client munge"
 MESSAGE_TIMEOUT = 3
 
-_CONFIG = """\
-ClusterName=penstock
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={port}
-SlurmUser={user}
-SlurmdUser={user}
-{bind}
-AuthType=auth/munge
-AuthInfo=socket={directory}/munge/munge.socket
-CredType=cred/munge
-StateSaveLocation={directory}/state
-SlurmdSpoolDir={directory}/spool/%n
-SlurmctldPidFile={directory}/run/slurmctld.pid
-SlurmdPidFile={directory}/run/%n.pid
-SlurmctldLogFile={directory}/log/slurmctld.log
-SlurmdLogFile={directory}/log/%n.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-JobCompType=jobcomp/filetxt
-JobCompLoc={directory}/log/completed
-SwitchType=switch/none
-MpiDefault=none
-PropagateResourceLimits=NONE
-SlurmdParameters=config_overrides
-SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU_Memory
-SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval=1
-MaxArraySize=501
-MaxJobCount=20000
-TreeWidth=65533
-MessageTimeout={message_timeout}
-CompleteWait=0
-KillWait=15
-EpilogMsgTime=0
-SlurmdTimeout=10
-SlurmctldTimeout=30
-InactiveLimit=0
-ReturnToService=2
-MinJobAge=300
-{nodes}
-PartitionName=main Nodes=ALL Default=YES State=UP MaxTime=INFINITE DefaultTime=60
-PartitionName=small Nodes=n1 State=UP MaxTime=10
-"""
+_CONFIG = Path(__file__).with_name("slurm.conf.template")
 
 
 def need_slurm() -> None:
@@ -135,7 +90,7 @@ class Slurm:
             f"CPUs={self.cpus} RealMemory=1048576 State=UNKNOWN"
             for node, node_port in zip(self.nodes, ports, strict=True)
         ]
-        text = _CONFIG.format(
+        text = _CONFIG.read_text().format(
             host=socket.gethostname().split(".")[0],
             port=port,
             user=getpass.getuser(),
