@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from penstock.backends.local.request import LONGEST, check, identify
+from penstock.backends.local.request import LONGEST, check
+from penstock.backends.owner import identify
 from penstock.model.errors import Rejected
 from penstock.model.ids import BatchId
 from penstock.model.job import Batch, Role

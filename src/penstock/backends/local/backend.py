@@ -25,9 +25,10 @@ from penstock.backends.local.changes import Changes
 from penstock.backends.local.ending import Enders, Key, Targets
 from penstock.backends.local.journal import Look, Record
 from penstock.backends.local.proc import ProcessTable, boot_id
-from penstock.backends.local.request import check, encode, identify, user_name
+from penstock.backends.local.request import check, encode
 from penstock.backends.local.start import run_launcher
 from penstock.backends.local.tree import Tree
+from penstock.backends.owner import identify, user_name
 from penstock.model.errors import BackendError, Unavailable, Uncertain
 from penstock.model.ids import BatchId
 from penstock.model.job import Batch, Job, Phase, Snapshot

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import pwd
 from binascii import b2a_base64
-from dataclasses import dataclass
 
+from penstock.backends.owner import Identity
 from penstock.model.errors import Rejected
 from penstock.model.job import Batch
 
@@ -18,48 +16,6 @@ LONGEST = 131_072
 """Bytes of one argument or ``KEY=value`` that Linux takes (MAX_ARG_STRLEN, execve(2))."""
 
 NAMES = frozenset({"nice"})
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A Unix user of this machine. ``switch``: the launcher must take on this identity first."""
-
-    name: str
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    switch: bool
-
-
-def identify(owner: str, *, allow_root: bool) -> Identity:
-    """Who a job runs as. Raises Rejected for a user that this server may not or cannot be."""
-    try:
-        entry = pwd.getpwnam(owner)
-    except (KeyError, ValueError):
-        raise Rejected(f"there is no user {owner!r} on this machine") from None
-    me = os.geteuid()
-    if me == entry.pw_uid:
-        if me == 0 and not allow_root:
-            raise Rejected("jobs on this machine must not run as root: log in as another user")
-        return Identity(owner, me, os.getegid(), (), switch=False)
-    if me != 0:
-        mine = user_name(me)
-        raise Rejected(
-            f"this gateway runs as user {mine}, so it cannot start jobs as user {owner}: "
-            f"it must run as root for that"
-        )
-    if entry.pw_uid == 0:
-        raise Rejected("jobs on this machine must not run as root: log in as another user")
-    groups = tuple(os.getgrouplist(owner, entry.pw_gid))
-    return Identity(owner, entry.pw_uid, entry.pw_gid, groups, switch=True)
-
-
-def user_name(uid: int) -> str:
-    """The name of a user id, or the number when nobody has it."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def check(batch: Batch, *, most: int) -> int:

@@ -17,8 +17,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from penstock.backends.base import Capabilities
+from penstock.backends.owner import Identity, identify
 from penstock.backends.slurm import parse, script
-from penstock.backends.slurm.commands import Commands, Identity, identify
+from penstock.backends.slurm.commands import Commands
 from penstock.backends.slurm.records import Record, Records
 from penstock.model.errors import Rejected, Unavailable, Uncertain
 from penstock.model.job import Batch, Job, Snapshot

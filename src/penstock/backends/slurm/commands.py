@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import pwd
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from penstock.model.errors import Rejected, Unavailable
+from penstock.backends.owner import Identity
+from penstock.model.errors import Unavailable
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -34,35 +33,6 @@ class Done:
     code: int | None
     output: bytes
     errors: str
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A Unix user. ``switch``: this process is somebody else, and may become anybody."""
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    switch: bool
-
-
-def identify(owner: str, *, allow_root: bool) -> Identity:
-    """As whom jobs of a user are handled. Raises Rejected for one that cannot or may not be."""
-    try:
-        entry = pwd.getpwnam(owner)
-    except (KeyError, ValueError):
-        raise Rejected(f"there is no user {owner!a} on the gateway's machine") from None
-    me = os.geteuid()
-    if entry.pw_uid == 0 and not (me == 0 and allow_root):
-        raise Rejected("jobs must not run as root: log in as another user")
-    if entry.pw_uid == me:
-        return Identity(me, os.getegid(), (), switch=False)
-    if me != 0:
-        raise Rejected(
-            f"this gateway does not run as root, so it cannot act for user {owner} in Slurm"
-        )
-    groups = tuple(os.getgrouplist(owner, entry.pw_gid))
-    return Identity(entry.pw_uid, entry.pw_gid, groups, switch=True)
 
 
 class Commands:

@@ -1,0 +1,48 @@
+"""As which Unix user a backend acts for the owner of a batch, and whom it must not be."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from dataclasses import dataclass
+
+from penstock.model.errors import Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A Unix user of this machine. ``switch``: this process is somebody else and must become it."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    switch: bool
+
+
+def identify(owner: str, *, allow_root: bool) -> Identity:
+    """Who a job runs as. Raises Rejected for a user that this server may not or cannot be."""
+    try:
+        entry = pwd.getpwnam(owner)
+    except (KeyError, ValueError):
+        raise Rejected(f"there is no user {owner!a} on the gateway's machine") from None
+    me = os.geteuid()
+    if me not in (0, entry.pw_uid):
+        raise Rejected(
+            f"this gateway runs as user {user_name(me)}, so it cannot start jobs as user {owner}: "
+            f"it must run as root for that"
+        )
+    if entry.pw_uid == 0 and not allow_root:
+        raise Rejected("jobs must not run as root: log in as another user")
+    if entry.pw_uid == me:
+        return Identity(owner, me, os.getegid(), (), switch=False)
+    groups = tuple(os.getgrouplist(owner, entry.pw_gid))
+    return Identity(owner, entry.pw_uid, entry.pw_gid, groups, switch=True)
+
+
+def user_name(uid: int) -> str:
+    """The name of a user id, or the number when nobody has it."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
