@@ -104,8 +104,10 @@ def test_a_cluster_works_as_its_user_and_leaves_nothing(facility, slurm):
         wait_until(lambda: len(jobs(slurm, cluster.name)) == 1, "three workers left")
         assert dask.submit(lambda: 7, pure=False).result(timeout=60) == 7
     wait_until(lambda: not slurm.squeue("JobID", states=ALIVE), "no job is left")
-    private = (slurm.directory / "scratch").glob("penstock-*")
-    assert not list(private), "private directories go with their jobs"
+    scratch = slurm.directory / "scratch"
+    wait_until(
+        lambda: not list(scratch.glob("penstock-*")), "private directories go with their jobs"
+    )
 
 
 def test_a_worker_that_is_cancelled_in_slurm_is_replaced(facility, slurm):

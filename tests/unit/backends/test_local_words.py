@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,7 +133,8 @@ def small_disk(alice: LocalRig) -> Iterator[LocalRig]:
 
 async def test_a_full_disk_is_said_and_leaves_nothing(small_disk: LocalRig) -> None:
     text = await refused(small_disk, Unavailable, files={"data": b"x" * 300_000})
-    assert text.endswith("/data cannot be written: No space left on device")
+    # Which file finds the disk full is the kernel's business: it counts in batches a processor.
+    assert re.search(r"/(data|probe\.py) cannot be written: No space left on device$", text)
     backend = small_disk.open()
     await backend.submit(make_batch(small_disk))
     (job,) = await observe_until(backend, bool, "there is room for a small one")
