@@ -46,7 +46,8 @@ tag={tag}
 index=$SLURM_ARRAY_TASK_ID
 logs={logs}
 directory=$(mktemp -d {scratch}/penstock-"$tag-$index".XXXXXX) || exit {no_directory}
-trap 'rm -rf -- "$directory"' EXIT
+# scancel signals rm too, which would leave the directory behind if it listened.
+trap 'trap "" HUP INT TERM USR1 USR2; rm -rf -- "$directory"' EXIT
 log=$directory/output
 if [ -n "$logs" ]; then (
   umask 077
