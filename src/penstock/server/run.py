@@ -92,7 +92,7 @@ async def core(
 ) -> AsyncIterator[tuple[Control, Store]]:
     """Store, backends and control without any listener; ``penstock stop`` drains with the same."""
     async with contextlib.AsyncExitStack() as stack:
-        store = await Store.open(f"sqlite:///{state.database}")
+        store = await Store.open(settings.database_url)
         stack.push_async_callback(store.close)
         backends = make_backends(settings, await store.gateway_id(), state)
         for backend in backends.values():
@@ -156,11 +156,8 @@ def door_config(settings: Settings, state: State) -> DoorConfig:
         places.append(listen.endpoint)
         if listen.scheduler_endpoint is not None:
             places.append(listen.scheduler_endpoint)
-    return DoorConfig(
-        control=str(state.door_socket),
-        routes=str(state.door_routes),
-        log=str(state.directory / "door.log"),
-        listen=tuple(places),
+    return replace(
+        DoorConfig.in_state(state.directory, tuple(places)),
         per_address=settings.door.per_address,
         sniff_seconds=settings.door.sniff_timeout,
         pending_limit=settings.door.pending,

@@ -30,7 +30,6 @@ class State:
         self.run = directory / "run"
         self.database = directory / "penstock.db"
         self.door_socket = self.run / "door.sock"
-        self.door_routes = self.run / "routes.json"
         self.admin_socket = self.run / "admin.sock"
         self.pid_file = self.run / "server.pid"
         self.address_file = directory / "address"
