@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from penstock.backends.slurm import Commands, SlurmBackend
+from penstock.backends.slurm import SlurmBackend, slurm_commands
 from penstock.model.ids import new_gateway_id
 from penstock.model.job import Job
 from penstock.settings.backends import SlurmJobSettings
@@ -40,7 +40,7 @@ class SlurmRig:
             "slurm",
             gateway or self.gateway,
             self.directory / "notes",
-            Commands(None, self.cluster.config, timeout),
+            slurm_commands(None, self.cluster.config, timeout),
             jobs=SlurmJobSettings.model_validate(jobs),
             allow_root=True,
             scratch=self.cluster.directory / "scratch",

@@ -19,12 +19,14 @@ class Capabilities:
 
     ``max_batch``: the most indices in one submission. ``visibility``: seconds after ``submit``
     returned, or was cut off, by which its jobs show in ``observe`` if they were accepted.
-    ``period``: seconds between two looks when nothing happens.
+    ``period``: seconds between two looks when nothing happens. ``max_queued``: the most jobs of one
+    owner that may wait in the queue at a time, None for no limit; more are submitted as those start.
     """
 
     max_batch: int = 1000
     visibility: float = 30.0
     period: float = 5.0
+    max_queued: int | None = None
 
 
 class Backend(Protocol):

@@ -75,8 +75,11 @@ class Job:
 
     ``native`` is the batch system's own id, for people and for ``cancel``. ``exit`` and
     ``exit_code`` are set once the phase is EXITED (a signal n reads as 128 + n). ``reason`` holds
-    the batch system's own words. ``since`` is when the job entered RUNNING (seconds since the
-    epoch), None before or when unknown.
+    the batch system's own words.
+
+    Times are seconds since the epoch, None when unknown: ``submitted``; ``expected``, when the batch
+    system thinks that a waiting job starts; ``since``, when it entered RUNNING; ``ends``, when the
+    batch system ends a running job at the latest (its time limit).
     """
 
     batch: BatchId
@@ -89,6 +92,9 @@ class Job:
     reason: str = ""
     node: str = ""
     since: float | None = None
+    submitted: float | None = None
+    expected: float | None = None
+    ends: float | None = None
 
     @property
     def alive(self) -> bool:
@@ -102,9 +108,11 @@ class Snapshot:
 
     ``started`` is the moment *before* the look began (seconds since the epoch): a job submitted
     later may be missing. ``complete`` is False when part of the answer is missing; then absence
-    proves nothing. Recently exited jobs may be listed (phase EXITED) or be absent.
+    proves nothing. ``unsure`` are clusters of which the same is true although the rest is complete.
+    Recently exited jobs may be listed (phase EXITED) or be absent.
     """
 
     started: float
     complete: bool
     jobs: tuple[Job, ...] = ()
+    unsure: frozenset[str] = frozenset()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
-from pathlib import Path
 
 import structlog
 
@@ -17,9 +15,6 @@ from penstock.api.app import make_app
 from penstock.api.services import Services
 from penstock.auth import Signer
 from penstock.auth.build import build_authenticator
-from penstock.backends.base import Backend
-from penstock.backends.local import LocalBackend
-from penstock.backends.slurm import Commands, SlurmBackend
 from penstock.control import Control
 from penstock.control.tasks import end_tasks
 from penstock.door.config import DoorConfig
@@ -28,16 +23,13 @@ from penstock.door.supervise import DoorKeeper, find_door, stop_door
 from penstock.model.errors import PenstockError
 from penstock.server.accept import Certificate, CertificateFiles
 from penstock.server.admin import start_admin
+from penstock.server.backends import make_backends
 from penstock.server.front import Front
 from penstock.server.state import State
 from penstock.settings import Settings
-from penstock.settings.backends import BackendSettings, SlurmBackendSettings
 from penstock.store import Store
 
 log = structlog.get_logger("penstock.server")
-
-SHARED_JOBS = Path("/var/lib/penstock-jobs")
-"""Directory of local jobs when they run as many users."""
 
 OnRoute = Callable[[str, tuple[str, int] | None], None]
 
@@ -109,44 +101,6 @@ async def core(
             ),
             store,
         )
-
-
-def make_backends(settings: Settings, gateway: str, state: State) -> Mapping[str, Backend]:
-    """All configured backends by name."""
-    single_user = settings.auth.type == "single"
-    return {
-        name: _make_backend(name, section, gateway, state, single_user=single_user)
-        for name, section in settings.backends.items()
-    }
-
-
-def _make_backend(
-    name: str, section: BackendSettings, gateway: str, state: State, *, single_user: bool
-) -> Backend:
-    if isinstance(section, SlurmBackendSettings):
-        return SlurmBackend(
-            name,
-            gateway,
-            state.directory / f"slurm-{name}",
-            Commands(section.bin, section.config, section.timeout),
-            jobs=section.jobs,
-            scratch=section.scratch,
-            allow_root=single_user,
-            visibility=section.visibility,
-            period=section.period,
-        )
-    return LocalBackend(
-        name,
-        gateway,
-        section.directory or _job_directory(state, single_user),
-        allow_root=single_user,
-        period=section.period,
-    )
-
-
-def _job_directory(state: State, single_user: bool) -> Path:
-    """Where local jobs live: users must be able to pass through it, which ``state`` forbids."""
-    return state.directory / "jobs" if single_user or os.geteuid() != 0 else SHARED_JOBS
 
 
 def door_config(settings: Settings, state: State) -> DoorConfig:

@@ -17,9 +17,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from penstock.backends.base import Capabilities
+from penstock.backends.command import Commands
 from penstock.backends.owner import Identity, identify
 from penstock.backends.slurm import parse, script
-from penstock.backends.slurm.commands import Commands
 from penstock.backends.slurm.records import Record, Records
 from penstock.model.errors import Rejected, Unavailable, Uncertain
 from penstock.model.job import Batch, Job, Snapshot
@@ -65,7 +65,7 @@ class SlurmBackend:
         self._gateway = gateway
         self._commands = commands
         # Users' file systems may hang, which must not keep anybody from Slurm.
-        self._files = Commands(None, None, min(commands.timeout, FILE_LIMIT))
+        self._files = Commands("the system", timeout=min(commands.timeout, FILE_LIMIT))
         self._jobs = jobs or SlurmJobSettings()
         self._scratch = None if scratch is None else str(scratch)
         self._allow_root = allow_root

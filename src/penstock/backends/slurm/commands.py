@@ -1,103 +1,16 @@
-"""Run Slurm's commands: as whom it should be, with nothing of the server's environment, never for ever.
-
-Not slurmrestd, which most sites do not run and whose errors do not tell a dead controller from a
-wrong partition; not libslurm, whose ABI changes with every release. A command takes 10 ms.
-"""
+"""Slurm's commands of one cluster."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from penstock.backends.owner import Identity
-from penstock.model.errors import Unavailable
-
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-_AT_ONCE = 16
-"""Commands at a time, so that a burst of scaling is not one for slurmctld."""
-
-_DYING = 2.0
-"""Seconds that a killed command may take to go: one that waits for a dead file server never does."""
+from penstock.backends.command import Commands
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """How a command ended. ``code``: negative for a signal, None when its time was over."""
-
-    code: int | None
-    output: bytes
-    errors: str
-
-
-class Commands:
-    """Slurm's commands of one cluster.
-
-    ``directory``: where they are, None for the PATH. ``config``: the cluster's slurm.conf, None
-    for where Slurm looks by itself. ``timeout``: seconds that one may take.
-    """
-
-    def __init__(self, directory: Path | None, config: Path | None, timeout: float) -> None:
-        self._path = SYSTEM_PATH if directory is None else f"{directory}:{SYSTEM_PATH}"
-        self._environ = {"PATH": self._path, "LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
-        if config is not None:
-            self._environ["SLURM_CONF"] = str(config)
-        self.timeout = timeout
-        self._left: set[asyncio.Future[tuple[bytes, bytes]]] = set()
-        self._slots = asyncio.Semaphore(_AT_ONCE)
-
-    async def run(
-        self, name: str, *arguments: str, identity: Identity | None = None, data: bytes = b""
-    ) -> Done:
-        """Run one with ``data`` as its input. Raises Unavailable when it cannot be started."""
-        path = shutil.which(name, path=self._path)
-        if path is None:
-            raise Unavailable(f"there is no {name} in {self._path}: is Slurm installed here?")
-        async with self._slots:
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    path,
-                    *arguments,
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.PIPE,
-                    env=self._environ,
-                    cwd="/",
-                    umask=0o022,
-                    start_new_session=True,
-                    **_switch(identity),
-                )
-            except OSError as error:
-                raise Unavailable(f"{path} cannot be started: {error.strerror}") from error
-            return await self._finish(process, data)
-
-    async def _finish(self, process: asyncio.subprocess.Process, data: bytes) -> Done:
-        talk = asyncio.ensure_future(process.communicate(data))
-        try:
-            await asyncio.wait({talk}, timeout=self.timeout)
-            in_time = talk.done()
-        finally:
-            if not talk.done():  # also when we are cancelled ourselves
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                self._left.add(talk)
-                talk.add_done_callback(self._left.discard)
-        if not in_time:
-            await asyncio.wait({talk}, timeout=_DYING)
-            if not talk.done():
-                return Done(None, b"", "")
-        output, errors = talk.result()
-        code = process.returncode if in_time else None
-        return Done(code, output, errors.decode(errors="replace"))
-
-
-def _switch(identity: Identity | None) -> Mapping[str, Any]:
-    """All of a user: with ``user`` alone the process would keep root's groups."""
-    if identity is None or not identity.switch:
-        return {}
-    return {"user": identity.uid, "group": identity.gid, "extra_groups": list(identity.groups)}
+def slurm_commands(directory: Path | None, config: Path | None, timeout: float) -> Commands:
+    """``directory``: where they are, None for the PATH. ``config``: the cluster's slurm.conf, None
+    for where Slurm looks by itself. ``timeout``: seconds that one may take."""
+    environ = {"SLURM_TIME_FORMAT": "%s"}
+    if config is not None:
+        environ["SLURM_CONF"] = str(config)
+    return Commands("Slurm", directory, environ, timeout=timeout)

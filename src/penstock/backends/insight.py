@@ -1,0 +1,68 @@
+"""What a backend may offer besides the five verbs: numbers for watchers, and a check of the site.
+
+Optional, because not every batch system has them: whoever asks looks with ``isinstance`` first.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One sample of a Prometheus gauge: ``name`` as it is exposed, ``help`` for people."""
+
+    name: str
+    help: str
+    value: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A backend that can tell its batch system's own numbers, of everybody's jobs."""
+
+    figures_period: float
+    """Seconds between two measurements; the cost of one must stay far below."""
+
+    async def figures(self) -> Sequence[Figure]:
+        """Measure now, with a bounded number of commands. Raises Unavailable."""
+
+
+class Verdict(str, enum.Enum):
+    """How a finding of the doctor is meant."""
+
+    GOOD = "good"
+    WARNING = "warning"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of ``penstock doctor``: what was looked at, what was found, and what to do."""
+
+    verdict: Verdict
+    what: str
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A job that the doctor may submit: as whom, and which URLs it shall try to reach."""
+
+    owner: str
+    servers: Sequence[str]
+    python: str = "python3"
+
+
+@runtime_checkable
+class Examined(Protocol):
+    """A backend that can examine its site."""
+
+    def examine(self, probe: Probe | None = None) -> AsyncIterator[Finding]:
+        """Look at version, reach, rights, limits and clock; with ``probe`` also run a job of one
+        task that tries to reach the server. Never raises: what fails is a finding."""
