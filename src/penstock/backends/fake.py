@@ -94,6 +94,8 @@ class FakeBackend:
         self.name = name
         self.capabilities = capabilities or Capabilities(visibility=2.0, period=1.0)
         self.faults = faults or Faults()
+        self.unsure: set[str] = set()
+        """Clusters whose jobs no look shows now, and says so."""
         self.submitted: list[BatchId] = []
         """Every id that was accepted, in order: none may come twice."""
         self._clock = clock
@@ -134,7 +136,8 @@ class FakeBackend:
         if self._happens(self.faults.partial):
             kept = tuple(job for job in jobs if self._rng.random() < 0.5)
             return Snapshot(started, False, kept)
-        return Snapshot(started, True, tuple(jobs))
+        shown = tuple(job for job in jobs if job.batch.cluster not in self.unsure)
+        return Snapshot(started, True, shown, frozenset(self.unsure))
 
     async def cancel(self, jobs: Collection[Job]) -> None:
         """As ``Backend.cancel``."""

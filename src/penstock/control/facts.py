@@ -29,10 +29,18 @@ SCHEDULER = ""
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """When the last look at a backend began, and whether absence from it proves anything."""
+    """When the last look at a backend began, and whether absence from it proves anything.
+
+    ``unsure``: clusters about which it does not, although it is complete for the others.
+    """
 
     started: float = NEVER
     complete: bool = False
+    unsure: frozenset[str] = frozenset()
+
+    def of(self, cluster: str) -> Look:
+        """The look as it is for one cluster."""
+        return Look(self.started) if cluster in self.unsure else self
 
 
 @dataclass(slots=True)

@@ -121,7 +121,8 @@ class Reconciler:
         wall = self._registry.clock()
         for tracked in entry.rows.values():
             site = self._sites[tracked.row.backend]
-            absorb(tracked, site.jobs_of(entry.cluster.name), site.look, wall=wall, now=now)
+            look = site.look.of(entry.cluster.name)
+            absorb(tracked, site.jobs_of(entry.cluster.name), look, wall=wall, now=now)
 
     def _say_why(self, entry: Entry, answer: Plan, now: float) -> None:
         """Why something that is wanted does not run yet, in the batch system's words."""

@@ -38,7 +38,7 @@ from penstock.control.facts import (
     Tracked,
 )
 from penstock.model.cluster import BatchRow, RowState
-from penstock.model.errors import Rejected, Unavailable
+from penstock.model.errors import Full, Rejected, Unavailable
 from penstock.model.job import Job, Phase
 
 _NO_JOBS: Mapping[int, Job] = {}
@@ -65,7 +65,7 @@ def plan(situation: Situation) -> Plan:
 def judge(situation: Situation, tracked: Tracked, result: Plan) -> BatchRow:
     """What has become of a row: refused, adopted, lost, with exits and retirements noted."""
     row = tracked.row
-    if isinstance(tracked.outcome, (Rejected, Unavailable)):
+    if isinstance(tracked.outcome, (Rejected, Unavailable, Full)):
         result.actions.append(Close(row.sequence, str(tracked.outcome)))
         return replace(row, state=RowState.CLOSED)
     jobs = jobs_of(situation, row)

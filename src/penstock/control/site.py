@@ -151,12 +151,13 @@ class Site:
         self._failures = 0
         # A backend may answer from a cache: its own word on when the look began counts, as an age.
         age = max(0.0, self._clock() - snapshot.started)
-        await self._take(snapshot, Look(min(before, _now() - age), snapshot.complete))
+        look = Look(min(before, _now() - age), snapshot.complete, snapshot.unsure)
+        await self._take(snapshot, look)
 
     async def _take(self, snapshot: Snapshot, look: Look) -> None:
         jobs = await self._sort(snapshot)
-        if not look.complete:
-            _keep_missing(jobs, self.jobs)
+        unsure = self.jobs.keys() & look.unsure if look.complete else self.jobs.keys()
+        _keep_missing(jobs, {cluster: self.jobs[cluster] for cluster in unsure})
         changed = set(self.awaiting)
         for number, name in enumerate(jobs.keys() | self.jobs.keys()):
             if name not in changed and jobs.get(name) != self.jobs.get(name):

@@ -43,7 +43,7 @@ def situation(entry: Entry, sites: Mapping[str, Site], now: float) -> Situation:
     return Situation(
         rows=entry.rows,
         jobs={name: site.jobs_of(cluster.name) for name, site in sites.items()},
-        looks={name: site.look for name, site in sites.items()},
+        looks={name: site.look.of(cluster.name) for name, site in sites.items()},
         desired=wishes(entry),
         places=places,
         capabilities={name: site.backend.capabilities for name, site in sites.items()},

@@ -12,6 +12,7 @@ PenstockError
 └── BackendError         a batch system, in its own words
     ├── Rejected             it refused: tell the user
     ├── Unavailable          it did not get our request: try again later
+    ├── Full                 not now: its limit of waiting jobs is reached
     └── Uncertain            it may have accepted: only ``observe`` settles it
 """
 
@@ -80,6 +81,14 @@ class Rejected(BackendError):
 
 class Unavailable(BackendError):
     """The batch system certainly did not take the request; trying again later is safe."""
+
+
+class Full(BackendError):
+    """The batch system took nothing, because a limit of jobs that wait or run is reached.
+
+    Certain as ``Unavailable`` is, but about one owner's jobs and not about the batch system: the
+    same submission may go once jobs have started or ended, and a smaller one may go now.
+    """
 
 
 class Uncertain(BackendError):

@@ -314,6 +314,28 @@ def test_neither_a_dropped_channel_nor_failing_looks_end_anything() -> None:
     play(story)
 
 
+def test_absence_proves_nothing_for_the_clusters_that_a_look_is_unsure_about() -> None:
+    async def story(world: World) -> None:
+        first = await world.running(workers=2)
+        second = await world.running(workers=2)
+        world.backend.unsure.add(first)
+        for name in (first, second):
+            batch = BatchId(GATEWAY, name, 1)
+            world.backend.finish(batch, 0, exit=Exit.LOST)
+        await asyncio.sleep(300)
+        assert len(world.backend.submitted) == 5, "only the second lost a worker for certain"
+        world.name = first
+        assert world.cluster.status is Status.RUNNING
+        await world.control.stop(first, "enough")
+        await asyncio.sleep(300)
+        assert world.cluster.status is Status.STOPPING, "nobody knows whether it has ended"
+        world.backend.unsure.clear()
+        await asyncio.sleep(60)
+        assert world.cluster.status is Status.STOPPED
+
+    play(story)
+
+
 def test_the_start_timeout_does_not_count_the_queue() -> None:
     async def story(world: World) -> None:
         world.backend.faults.queue_wait = 2000.0
