@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from penstock.backends import payload
 from penstock.backends.base import Capabilities
 from penstock.backends.command import Commands
 from penstock.backends.owner import Identity, identify
@@ -78,7 +79,7 @@ class SlurmBackend:
     async def submit(self, batch: Batch) -> None:
         """One ``sbatch`` as the batch's owner."""
         await self._learn_limits()
-        script.check(batch, most=self.capabilities.max_batch)
+        payload.check(batch, self._commands.system, most=self.capabilities.max_batch)
         jobs = self._settings_of(batch)
         identity = await self._identity(batch.owner)
         logs = (jobs.log_directory or "").replace("{user}", batch.owner)

@@ -7,15 +7,11 @@ are one block of base64, which no shell looks into; all that a shell reads is qu
 
 from __future__ import annotations
 
-import base64
-import importlib.resources
-import json
 import math
 import os
-import re
 import shlex
-import zlib
 
+from penstock.backends.payload import CONTROL, bootstrap, pack
 from penstock.model.errors import Rejected
 from penstock.model.job import Batch
 from penstock.settings.backends import SlurmJobSettings
@@ -31,11 +27,6 @@ NO_COMMAND = 127
 
 DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
 """What Slurm sets in a job with GPUs (gres/gpu, ``--gpus`` in sbatch(1))."""
-
-_LONGEST = 131_072
-"""Bytes of one argument or ``NAME=value`` that Linux takes (MAX_ARG_STRLEN, execve(2))."""
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 _SCRIPT = """\
 #!/bin/sh
@@ -60,34 +51,6 @@ exec >>"$log" 2>&1
 {payload}PENSTOCK
 exit
 """
-
-
-def check(batch: Batch, *, most: int) -> None:
-    """Whether such a batch can be at all. Raises Rejected with the reason."""
-    if not 1 <= batch.count <= most:
-        raise Rejected(f"a batch in this Slurm has 1 to {most} jobs, not {batch.count}")
-    if not batch.command or not batch.command[0] or _CONTROL.search(batch.command[0]):
-        raise Rejected("the command of a job must be the path or name of a Python")
-    for word in batch.command:
-        _fits(f"argument {word[:40]!a}", word)
-    for key, value in batch.env.items():
-        if not key or "=" in key:
-            raise Rejected(f"{key[:40]!a} cannot be the name of an environment variable")
-        _fits(f"environment variable {key[:40]!a}", f"{key}={value}")
-    for name in batch.files:
-        if name in ("", ".", "..") or "/" in name or "\0" in name or len(name) > 200:
-            raise Rejected(f"{name[:40]!a} cannot be the name of a file of a job")
-
-
-def _fits(what: str, text: str) -> None:
-    if "\0" in text:
-        raise Rejected(f"{what} holds a NUL character, which no program can be given")
-    try:
-        size = len(os.fsencode(text))
-    except UnicodeEncodeError:
-        raise Rejected(f"{what} is not text that UTF-8 can hold") from None
-    if size >= _LONGEST:
-        raise Rejected(f"{what} has {size} bytes, and Linux takes at most {_LONGEST - 1}")
 
 
 def job_name(batch: Batch) -> str:
@@ -147,11 +110,11 @@ def job_script(batch: Batch, logs: str, scratch: str | None) -> bytes:
         assignments="".join(
             f"{name}={shlex.quote(value)} "
             for name, value in lookup.items()
-            if not _CONTROL.search(value)
+            if not CONTROL.search(value)
         ),
         python=shlex.quote(batch.command[0]),
-        bootstrap=shlex.quote(_bootstrap()),
-        payload=payload(batch),
+        bootstrap=shlex.quote(bootstrap()),
+        payload=pack(batch, DEVICES if batch.resources.gpus else ()),
     )
     data = os.fsencode(script)
     if len(data) > MAX_SCRIPT:
@@ -160,22 +123,3 @@ def job_script(batch: Batch, logs: str, scratch: str | None) -> bytes:
             f"takes at most {MAX_SCRIPT}; put large data into a file"
         )
     return data
-
-
-def payload(batch: Batch) -> str:
-    """What ``bootstrap`` unpacks, in lines of base64."""
-    content = {
-        "command": [_text(os.fsencode(word)) for word in batch.command],
-        "env": {_text(os.fsencode(k)): _text(os.fsencode(v)) for k, v in batch.env.items()},
-        "files": {_text(os.fsencode(k)): _text(v) for k, v in batch.files.items()},
-        "devices": DEVICES if batch.resources.gpus else (),
-    }
-    return base64.encodebytes(zlib.compress(json.dumps(content).encode())).decode()
-
-
-def _text(data: bytes) -> str:
-    return data.decode("latin-1")
-
-
-def _bootstrap() -> str:
-    return importlib.resources.files(__package__).joinpath("bootstrap.py").read_text("utf-8")

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from penstock.backends import payload
 from penstock.backends.slurm import script
 from penstock.model.errors import Rejected
 from penstock.model.ids import BatchId
@@ -116,7 +117,7 @@ def test_no_text_is_ever_code(
     directory = tmp_path_factory.mktemp("fuzz")
     place = directory / ("l" + logs.replace("/", "_"))
     made = batch(*arguments, env=env, files={"show.py": SHOW.encode(), **files})
-    script.check(made, most=10)
+    payload.check(made, "Slurm", most=10)
     assert run(script.job_script(made, str(place), None), directory).returncode == 0
     seen = output(directory, place)
     wanted = {**env, "PENSTOCK_TAG": ID.tag, "PENSTOCK_INDEX": "1"}
@@ -233,7 +234,7 @@ def test_arguments() -> None:
 )
 def test_what_cannot_be_is_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(Rejected, match=words):
-        script.check(batch(**changes), most=10)
+        payload.check(batch(**changes), "Slurm", most=10)
 
 
 def test_what_is_too_large_is_refused() -> None:

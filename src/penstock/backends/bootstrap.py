@@ -1,4 +1,4 @@
-"""The first thing that a job's own Python does: unpack what came with the script, become the command.
+"""The first thing that a job's own Python does: unpack what came with it, become the command.
 
 Not in shell: no shell can set every environment variable byte for byte (``BASH_FUNC_module%%``), and
 whatever ``env`` is given on its command line can be read by everybody on the node. Runs by itself, on
