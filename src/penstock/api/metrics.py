@@ -43,6 +43,7 @@ def numbers(shared: Services, lag: float) -> Numbers:
         running=[_seen(each, live) for each, live in reports if live and live.connected],
         door_restarts=shared.door_restarts(),
         lag=lag,
+        measured=shared.measured(),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakSet
 
@@ -17,6 +17,7 @@ from penstock.model.cluster import Cluster
 from penstock.model.errors import NotFound
 from penstock.model.ids import CLUSTER_NAME
 from penstock.settings import Settings
+from penstock.telemetry.metrics import Measurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Services:
     clock: Callable[[], float] = time.time
     door_restarts: Callable[[], int] = lambda: 0
     """How many doors the server had to start anew, for the metrics."""
+    measured: Callable[[], Sequence[Measurement]] = tuple
+    """The batch systems' own numbers, for the metrics."""
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server ends: long polls answer at once, so that clients ask the next server."""
 

@@ -158,6 +158,11 @@ class Control:
         return self._registry.find(name)
 
     def list(
+    @property
+    def backends(self) -> Mapping[str, Backend]:
+        """The batch systems by name, for whoever watches them."""
+        return self._backends
+
         self, *, user: str | None = None, statuses: Collection[Status] | None = None
     ) -> list[Cluster]:
         """Clusters in the order of their making; by default the active ones of all users."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from penstock.backends.base import Backend
@@ -12,6 +12,7 @@ from penstock.backends.slurm import SlurmBackend, slurm_commands
 from penstock.server.state import State
 from penstock.settings import Settings
 from penstock.settings.backends import BackendSettings, SlurmBackendSettings
+from penstock.settings.demands import Demand, demands
 
 SHARED_JOBS = Path("/var/lib/penstock-jobs")
 """Directory of local jobs when they run as many users."""
@@ -21,13 +22,21 @@ def make_backends(settings: Settings, gateway: str, state: State) -> Mapping[str
     """All configured backends by name."""
     single_user = settings.auth.type == "single"
     return {
-        name: _make_backend(name, section, gateway, state, single_user=single_user)
+        name: _make_backend(
+            name, section, gateway, state, demands(settings, name), single_user=single_user
+        )
         for name, section in settings.backends.items()
     }
 
 
 def _make_backend(
-    name: str, section: BackendSettings, gateway: str, state: State, *, single_user: bool
+    name: str,
+    section: BackendSettings,
+    gateway: str,
+    state: State,
+    wanted: Sequence[Demand],
+    *,
+    single_user: bool,
 ) -> Backend:
     if isinstance(section, SlurmBackendSettings):
         return SlurmBackend(
@@ -40,6 +49,8 @@ def _make_backend(
             allow_root=single_user,
             visibility=section.visibility,
             period=section.period,
+            figures=section.figures,
+            demands=wanted,
         )
     return LocalBackend(
         name,

@@ -25,6 +25,7 @@ from penstock.server.accept import Certificate, CertificateFiles
 from penstock.server.admin import start_admin
 from penstock.server.backends import make_backends
 from penstock.server.front import Front
+from penstock.server.measure import Measurements
 from penstock.server.state import State
 from penstock.settings import Settings
 from penstock.store import Store
@@ -57,13 +58,17 @@ async def serve(
         parts = await stack.enter_async_context(core(settings, state, front.publish))
         control = parts[0]
         services = await _services(settings, state, parts, bound, leave)
-        services = replace(services, door_restarts=lambda: keeper.restarts)
+        measurements = Measurements(control.backends)
+        services = replace(
+            services, door_restarts=lambda: keeper.restarts, measured=measurements.latest
+        )
         app = make_app(services)
         await stack.enter_async_context(front.serving(app, _certificates(settings)))
         await control.start()
         stack.push_async_callback(control.aclose)
         admin = await start_admin(state.admin_socket, control, leave)
         stack.push_async_callback(admin.cleanup)
+        await stack.enter_async_context(_running(measurements.run()))
         await stack.enter_async_context(_running(front.link.run()))
         await stack.enter_async_context(_running(keeper.run()))
         ready()

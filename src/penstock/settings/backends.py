@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from penstock.settings.base import AbsolutePath, Section
+from penstock.settings.figures import SlurmFigureSettings
 from penstock.settings.units import Duration
 
 
@@ -137,3 +138,4 @@ class SlurmBackendSettings(Section):
 BackendSettings = Annotated[
     LocalBackendSettings | SlurmBackendSettings, Field(discriminator="type")
 ]
+    figures: SlurmFigureSettings = Field(default_factory=SlurmFigureSettings)

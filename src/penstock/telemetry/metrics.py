@@ -12,8 +12,9 @@ every scheduler work with this one address instead.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -42,12 +43,36 @@ class Seen:
     tasks: Mapping[str, int] = field(default_factory=dict)
 
 
+class Sample(Protocol):
+    """A ``penstock.backends.insight.Figure``, which stands in a room beside this one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def help(self) -> str: ...
+    @property
+    def value(self) -> float: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a batch system told of itself. ``age``: in seconds, None when it never has."""
+
+    backend: str
+    age: float | None
+    failures: int
+    samples: Sequence[Sample] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """Everything that one scrape shows.
 
     ``clusters``: (status, user) of every cluster that is remembered. ``running``: those that
     report. ``lag``: the longest that the event loop kept anybody waiting lately, in seconds.
+    ``measured``: the batch systems' own numbers.
     """
 
     version: str
@@ -55,6 +80,7 @@ class Numbers:
     running: Iterable[Seen] = ()
     door_restarts: int = 0
     lag: float = 0.0
+    measured: Sequence[Measurement] = ()
 
 
 _GAUGES = {
@@ -105,6 +131,7 @@ class _Numbers(Collector):
             "The longest that the server kept a request waiting in the last minute.",
             value=numbers.lag,
         )
+        yield from _measured(numbers.measured)
 
 
 def _running(seen: list[Seen]) -> Iterator[Metric]:
@@ -120,6 +147,39 @@ def _running(seen: list[Seen]) -> Iterator[Metric]:
         for state in STATES:
             tasks.add_metric([each.cluster, each.user, state], each.tasks.get(state, 0))
     yield tasks
+
+
+def _measured(all_of: Sequence[Measurement]) -> Iterator[Metric]:
+    """The batch systems' samples, each with its backend, and how far they can be trusted."""
+    if not all_of:
+        return
+    ages = GaugeMetricFamily(
+        "penstock_figures_age_seconds",
+        "How old the batch system's own numbers are.",
+        labels=["backend"],
+    )
+    failures = CounterMetricFamily(
+        "penstock_figures_failures",
+        "Times that the batch system did not tell its numbers.",
+        labels=["backend"],
+    )
+    families: dict[str, GaugeMetricFamily] = {}
+    for each in all_of:
+        if each.age is not None:
+            ages.add_metric([each.backend], each.age)
+        failures.add_metric([each.backend], each.failures)
+        for sample in each.samples:
+            family = families.get(sample.name)
+            if family is None:
+                family = GaugeMetricFamily(
+                    sample.name, sample.help, labels=["backend", *sorted(sample.labels)]
+                )
+                families[sample.name] = family
+            values = [value for _, value in sorted(sample.labels.items())]
+            family.add_metric([each.backend, *values], sample.value)
+    yield ages
+    yield failures
+    yield from families.values()
 
 
 class Lag:

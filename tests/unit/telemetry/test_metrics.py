@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from penstock.telemetry.metrics import Lag, Numbers, Seen, render
+from penstock.backends.insight import Figure
+from penstock.telemetry.metrics import Lag, Measurement, Numbers, Seen, render
 
 
 def samples(numbers: Numbers) -> dict[tuple[str, ...], float]:
@@ -75,3 +76,15 @@ def test_the_lag_is_the_worst_of_late():
     assert lag.worst == 0.3
     lag.note(-1.0)
     assert lag.worst == 0.3
+
+
+def test_numbers_of_batch_systems_bear_their_name_and_age():
+    jobs = Figure("penstock_x_jobs", "Jobs.", 3, {"user": 'a"\n', "partition": "main"})
+    measured = [Measurement("x", 1.5, 2, [jobs]), Measurement("y", None, 0)]
+    found = samples(Numbers("1", measured=measured))
+    labels = {"backend": "x", "user": 'a"\n', "partition": "main"}
+    assert found["penstock_x_jobs", "x", "main", labels["user"]] == 3
+    assert found["penstock_figures_age_seconds", "x"] == 1.5
+    assert ("penstock_figures_age_seconds", "y") not in found
+    assert found["penstock_figures_failures_total", "x"] == 2
+    assert found["penstock_figures_failures_total", "y"] == 0

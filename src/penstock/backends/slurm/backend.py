@@ -11,7 +11,7 @@ import asyncio
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,13 +19,17 @@ from pydantic import ValidationError
 from penstock.backends import payload
 from penstock.backends.base import Capabilities
 from penstock.backends.command import Commands
-from penstock.backends.owner import Identity, identify
+from penstock.backends.insight import Figure
 from penstock.backends.slurm import parse, script
 from penstock.backends.slurm.records import Record, Records
+from penstock.backends.slurm.acting import Acting, Itself, Output
+from penstock.backends.slurm.measure import Measure
 from penstock.model.errors import Rejected, Unavailable, Uncertain
 from penstock.model.job import Batch, Job, Snapshot
 from penstock.settings.backends import SlurmJobSettings
 
+from penstock.settings.demands import Demand
+from penstock.settings.figures import SlurmFigureSettings
 MOST = 10_000
 """Indices of one submission whatever Slurm allows."""
 
@@ -58,6 +62,8 @@ class SlurmBackend:
         jobs: SlurmJobSettings | None = None,
         scratch: Path | None = None,
         allow_root: bool = False,
+        figures: SlurmFigureSettings | None = None,
+        demands: Sequence[Demand] = (),
         visibility: float = 60.0,
         period: float = 5.0,
     ) -> None:
@@ -67,6 +73,10 @@ class SlurmBackend:
         self._commands = commands
         # Users' file systems may hang, which must not keep anybody from Slurm.
         self._files = Commands("the system", timeout=min(commands.timeout, FILE_LIMIT))
+        figures = figures or SlurmFigureSettings()
+        self.figures_period = figures.period
+        self._demands = demands
+        self._measure = Measure(commands, figures, demands, self._jobs)
         self._jobs = jobs or SlurmJobSettings()
         self._scratch = None if scratch is None else str(scratch)
         self._allow_root = allow_root
@@ -184,15 +194,9 @@ class SlurmBackend:
         while len(self._forgotten) > _FORGOTTEN:
             del self._forgotten[next(iter(self._forgotten))]
 
-    async def _remove(self, record: Record, path: str) -> None:
-        """With the owner's rights: whatever links they put there lead only to what is theirs."""
-        try:
-            identity = await self._identity(record.owner)
-        except Rejected:  # the account is gone, and its files are the site's to keep or not
-            return
-        done = await self._files.run("rm", "-rf", "--", path, identity=identity)
-        if done.code != 0:
-            raise Unavailable(f"{path} cannot be deleted: {parse.said(done.errors)}")
+    async def figures(self) -> Sequence[Figure]:
+        """Everybody's jobs, and expected waits; see ``penstock.backends.insight.Measured``."""
+        return await self._measure.figures()
 
     async def aclose(self) -> None:
         """Nothing is held between two commands; jobs go on."""
