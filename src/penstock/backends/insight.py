@@ -50,19 +50,15 @@ class Finding:
     advice: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """A job that the doctor may submit: as whom, and which URLs it shall try to reach."""
-
-    owner: str
-    servers: Sequence[str]
-    python: str = "python3"
-
-
 @runtime_checkable
 class Examined(Protocol):
-    """A backend that can examine its site."""
+    """A backend that can examine its site.
 
-    def examine(self, probe: Probe | None = None) -> AsyncIterator[Finding]:
-        """Look at version, reach, rights, limits and clock; with ``probe`` also run a job of one
-        task that tries to reach the server. Never raises: what fails is a finding."""
+    The job that the doctor submits on request is not its business: ``penstock.backends.probe`` runs
+    one through the five verbs, the same for every backend.
+    """
+
+    def examine(self, owner: str | None = None) -> AsyncIterator[Finding]:
+        """Look at version, reach, rights, limits and clock, and whether each of the backend's demands
+        (``penstock.settings.demands``) could ever be met. ``owner``: the Unix user whose rights to
+        look at, None for those of this process. Never raises: what fails is a finding."""
