@@ -16,6 +16,10 @@ from penstock.agent.bundle import bundle
 MODULES = (
     "base",
     "endings",
+    "output",
+    "manifest",
+    "activation",
+    "sourcing",
     "supervisor",
     "child",
     "rules",

@@ -50,6 +50,7 @@ DEFAULTS: Message = {
 
 
 def here(name: str = "") -> str:
+    "activate": None,
     """The absolute path of a file in the job's private directory, where this file lies."""
     return os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
 

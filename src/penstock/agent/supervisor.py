@@ -14,6 +14,7 @@ import threading
 import time
 from typing import Any, List, Optional, Tuple
 
+from penstock.agent.activation import Env, plan_activation
 from penstock.agent.base import (
     EXIT_BROKEN,
     Broken,
@@ -24,9 +25,10 @@ from penstock.agent.base import (
     load_config,
     python_name,
     ssl_context,
-    write_all,
 )
 from penstock.agent.endings import Ring, exit_code, explain, oom_kills
+from penstock.agent.output import note, pass_on
+from penstock.agent.sourcing import source_all
 
 OLDEST_PYTHON = (3, 8)
 
@@ -51,32 +53,58 @@ class Supervisor:
             signal.signal(number, self.on_signal)
         signal.signal(signal.SIGALRM, self.on_alarm)
         try:
-            said, status = self.run_child()
+            env = self.activated(dict(os.environ))
+            if self.asked:
+                return exit_code(-signal.SIGTERM)
+            said, status = self.run_child(env)
         except OSError as error:
             said, status = "cannot start %s: %s" % (python_name(), error), EXIT_BROKEN
         signal.alarm(0)
         code = exit_code(status)
-        if code != 0 and not self.asked:
+        # Where workers share a job, the batch system does not see that one of them ended.
+        if (code != 0 or "PENSTOCK_WORKERS" in os.environ) and not self.asked:
             reason = explain(code, said, oom_kills() - before)
             note("the %s ended: %s" % (self.config["role"], reason), self.ring)
             self.report(code, reason)
         return code
 
-    def run_child(self) -> Tuple[str, int]:
+    def activated(self, env: Env) -> Env:
+        """The environment of the child: ours, after the activation of what was chosen."""
+        activate = self.config["activate"]
+        if not activate:
+            return env
+        plan = plan_activation(activate, env, self.say)
+        if not plan.steps:
+            return plan.env
+        try:
+            return source_all(plan, self.ring, self.started)
+        finally:
+            self.child = None
+
+    def say(self, text: str) -> None:
+        """A line of our own in the job's output."""
+        note(text, self.ring)
+
+    def started(self, child: "subprocess.Popen[bytes]") -> None:
+        """There is a process now that signals go to."""
+        self.child = child
+        if self.asked:  # the signal came before
+            child.send_signal(signal.SIGTERM)
+
+    def run_child(self, env: Env) -> Tuple[str, int]:
         """(what the child said for a reason, its return code) once it is over."""
         reason_end, child_end = os.pipe()
         ids = [str(os.getpid()), str(child_end)]
-        self.child = child = subprocess.Popen(
+        child = subprocess.Popen(
             [sys.executable, os.path.abspath(__file__), "--child", *ids],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=(child_end,),
-            env=dict({"PYTHONUNBUFFERED": "1"}, **os.environ),
+            env=dict({"PYTHONUNBUFFERED": "1"}, **env),
         )
         os.close(child_end)
-        if self.asked:  # the signal came before there was a child to pass it to
-            child.send_signal(signal.SIGTERM)
+        self.started(child)
         assert child.stdout is not None
         reader = threading.Thread(
             target=pass_on, args=(child.stdout.fileno(), self.ring), daemon=True
@@ -113,23 +141,6 @@ class Supervisor:
         error = post_exit(self.config, json.dumps(body).encode())
         if error:
             note("no server took the report of this: %s" % error, self.ring)
-
-
-def pass_on(source: int, ring: Ring) -> None:
-    """Copy the child's output to ours until it ends, keeping the tail."""
-    while True:
-        chunk = os.read(source, 65536)
-        if not chunk:
-            return
-        ring.add(chunk)
-        write_all(1, chunk)
-
-
-def note(text: str, ring: Ring) -> None:
-    """A line of our own in the job's output."""
-    line = ("penstock: %s\n" % text).encode("utf-8", "replace")
-    ring.add(line)
-    write_all(1, line)
 
 
 def post_exit(config: Message, body: bytes) -> str:
@@ -171,9 +182,11 @@ def supervise() -> int:
     except Broken as error:
         note(str(error), Ring())
         return EXIT_BROKEN
-    if sys.version_info < OLDEST_PYTHON:
-        supervisor = Supervisor(config)
+    reason = os.environ.get("PENSTOCK_FAILED", "")  # what came before Python, in the site's words
+    if not reason and sys.version_info < OLDEST_PYTHON:
         reason = "%s is too old: Dask clusters need Python 3.8 or newer" % python_name()
+    if reason:
+        supervisor = Supervisor(config)
         note(reason, supervisor.ring)
         supervisor.report(EXIT_BROKEN, reason)
         return EXIT_BROKEN

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from penstock.control.facts import SCHEDULER
 from penstock.model.cluster import AGENT_EXTRAS, BatchRow, Cluster, GroupSpec
@@ -73,6 +73,7 @@ class Launcher:
             "role": "worker",
             "scheduler_address": cluster.scheduler_address,
             "nthreads": spec.nthreads,
+            "activate": asdict(spec.activate) if spec.activate else None,
             "memory": spec.memory,
             "nanny": spec.nanny,
             "lifetime": spec.extras.get("lifetime"),

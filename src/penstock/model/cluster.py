@@ -34,6 +34,36 @@ AGENT_EXTRAS = frozenset({"contact_host", "lifetime", "lifetime_stagger", "dashb
 
 
 @dataclass(frozen=True, slots=True)
+class Activation:
+    """An environment that the agent activates in the job before Dask starts there.
+
+    ``kind`` is "conda", "pixi" or "venv"; ``prefix`` its directory, an absolute path. For pixi:
+    ``project`` is the project's directory or manifest, ``environment`` the name in it.
+    """
+
+    kind: str
+    prefix: str
+    project: str = ""
+    environment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """How the processes of a group reach others, and others them.
+
+    ``route``: workers connect to their scheduler at its own address ("direct") or through the
+    front door by name ("door"). ``ports``: first and last port to listen at, None for any.
+    ``contact_host``: what others are told, and what to listen at unless ``listen_host`` says so;
+    "" to find out, "$NAME" for what the job's variable NAME holds.
+    """
+
+    route: str = "direct"
+    ports: tuple[int, int] | None = None
+    contact_host: str = ""
+    listen_host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class GroupSpec:
     """How the jobs of one group (the scheduler, or a group of workers) are made.
 

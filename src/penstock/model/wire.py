@@ -63,3 +63,5 @@ AGENT_CONFIG = """
  "lifetime": null or seconds, "lifetime_stagger": seconds,    workers only
  "give_up": seconds without the server (scheduler) or the scheduler (worker) before ending: 86400}
 """
+ "activate": null or {"kind": "conda" | "pixi" | "venv", "prefix": "/…",      to activate before Dask
+                      "project": "/…" and "environment": "default" with pixi},  starts; both roles

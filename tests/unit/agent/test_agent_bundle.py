@@ -44,6 +44,7 @@ def test_the_supervisor_imports_little() -> None:
         elif isinstance(node, ast.ImportFrom):
             found.add(str(node.module))
     assert found <= {"collections", "contextlib", "json", "os", "signal", "subprocess"} | {
+        "re",
         "sys",
         "threading",
         "time",
