@@ -61,6 +61,7 @@ class Launcher:
             "ca": self.ca,
             "contact_host": spec.extras.get("contact_host"),
             "give_up": GIVE_UP,
+            "activate": asdict(spec.activate) if spec.activate else None,
         }
         if row.group == SCHEDULER:
             return {
@@ -73,7 +74,6 @@ class Launcher:
             "role": "worker",
             "scheduler_address": cluster.scheduler_address,
             "nthreads": spec.nthreads,
-            "activate": asdict(spec.activate) if spec.activate else None,
             "memory": spec.memory,
             "nanny": spec.nanny,
             "lifetime": spec.extras.get("lifetime"),
