@@ -54,14 +54,18 @@ AGENT_CONFIG = """
  "servers": ["http://127.0.0.1:8000", …] tried in turn, "token": "…",
  "tls_cert": PEM, "tls_key": PEM,                      of the cluster, both roles
  "ca": PEM or null                                     to trust for https servers, besides the system's
- "scheduler_address": "tls://…"                        workers only
+ "scheduler_address": "tls://…",                       workers only: the scheduler's, or the front door's
+ "scheduler_sni": null or "daskgateway-<cluster>",     what all of the worker's connections then say
  "nthreads": 1, "memory": bytes, "nanny": true,        workers only
  "nthreads": 1,                                        scheduler (optional): those of a worker to come,
                                                        for the adaptive target while there is none
- "contact_host": null or "10.0.0.5",                   what to listen at and announce; null: find out
+ "contact_host": null or "10.0.0.5" or "$VARIABLE",    what to listen at and announce; null: find out
+ "listen_host": null or "0.0.0.0",                     workers only: listen there, announce contact_host
+ "ports": null or [first, last],                       to listen at, of every process of the job
+ "resources": null or {"GPU": 1},                      workers only: Dask's resources, for annotations
  "dashboard": true,                                    scheduler only
  "lifetime": null or seconds, "lifetime_stagger": seconds,    workers only
- "give_up": seconds without the server (scheduler) or the scheduler (worker) before ending: 86400}
-"""
  "activate": null or {"kind": "conda" | "pixi" | "venv", "prefix": "/…",      to activate before Dask
                       "project": "/…" and "environment": "default" with pixi},  starts; both roles
+ "give_up": seconds without the server (scheduler) or the scheduler (worker) before ending: 86400}
+"""
