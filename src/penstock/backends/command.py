@@ -65,9 +65,11 @@ class Commands:
         identity: Identity | None = None,
         data: bytes = b"",
         environ: Mapping[str, str] | None = None,
+        hopeless: str = "",
     ) -> Done:
         """Run one with ``data`` as its input and ``environ`` besides the usual variables.
 
+        ``hopeless``: words on its standard error after which there is no point in waiting for it.
         Raises Unavailable when it cannot be started.
         """
         path = shutil.which(name, path=self._path)
@@ -91,16 +93,19 @@ class Commands:
                 )
             except OSError as error:
                 raise Unavailable(f"{path} cannot be started: {error.strerror}") from error
-            return await self._finish(process, data)
+            return await self._finish(process, data, hopeless.encode())
 
-    async def _finish(self, process: asyncio.subprocess.Process, data: bytes) -> Done:
-        talk = asyncio.ensure_future(process.communicate(data))
+    async def _finish(
+        self, process: asyncio.subprocess.Process, data: bytes, hopeless: bytes
+    ) -> Done:
+        talk = asyncio.ensure_future(_talk(process, data, hopeless))
         try:
             await asyncio.wait({talk}, timeout=self.timeout)
             in_time = talk.done()
         finally:
             if not talk.done():  # also when we are cancelled ourselves
-                with contextlib.suppress(ProcessLookupError):
+                # What sudo started is root's to kill, and has to end by itself.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
                     process.kill()
                 self._left.add(talk)
                 talk.add_done_callback(self._left.discard)
@@ -111,6 +116,29 @@ class Commands:
         output, errors = talk.result()
         code = process.returncode if in_time else None
         return Done(code, output, errors.decode(errors="replace"))
+
+
+async def _talk(
+    process: asyncio.subprocess.Process, data: bytes, hopeless: bytes
+) -> tuple[bytes, bytes]:
+    """What ``communicate`` does; a process that says ``hopeless`` is killed."""
+    if not hopeless:
+        return await process.communicate(data)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    output = asyncio.ensure_future(process.stdout.read())
+    errors = b""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        process.stdin.write(data)
+        await process.stdin.drain()
+    process.stdin.close()
+    while chunk := await process.stderr.read(65536):
+        errors += chunk
+        if hopeless in errors and process.returncode is None:
+            process.kill()
+    await process.wait()
+    return await output, errors
 
 
 def _switch(identity: Identity | None) -> Mapping[str, Any]:

@@ -20,20 +20,26 @@ class Identity:
     switch: bool
 
 
-def identify(owner: str, *, allow_root: bool) -> Identity:
-    """Who a job runs as. Raises Rejected for a user that this server may not or cannot be."""
+def account(owner: str, *, allow_root: bool) -> pwd.struct_passwd:
+    """The account of a user for whom jobs may run. Raises Rejected when there is none such."""
     try:
         entry = pwd.getpwnam(owner)
     except (KeyError, ValueError):
         raise Rejected(f"there is no user {owner!a} on the gateway's machine") from None
+    if entry.pw_uid == 0 and not allow_root:
+        raise Rejected("jobs must not run as root: log in as another user")
+    return entry
+
+
+def identify(owner: str, *, allow_root: bool) -> Identity:
+    """Who a job runs as. Raises Rejected for a user that this process may not or cannot become."""
+    entry = account(owner, allow_root=allow_root)
     me = os.geteuid()
     if me not in (0, entry.pw_uid):
         raise Rejected(
             f"this gateway runs as user {user_name(me)}, so it cannot start jobs as user {owner}: "
-            f"it must run as root for that"
+            f"it must run as root for that, or, for Slurm, act by sudo or slurmrestd (act_by)"
         )
-    if entry.pw_uid == 0 and not allow_root:
-        raise Rejected("jobs must not run as root: log in as another user")
     if entry.pw_uid == me:
         return Identity(owner, me, os.getegid(), (), switch=False)
     groups = tuple(os.getgrouplist(owner, entry.pw_gid))
