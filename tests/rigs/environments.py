@@ -17,6 +17,9 @@ from pathlib import Path
 
 NEW = ("distributed", "dask", "dask-gateway", "bokeh")
 
+PEER = ("dask-gateway-server[jobqueue]==2026.3.0", *NEW)
+"""What the benches compare with."""
+
 OLD = (
     "distributed==2023.12.1",
     "dask==2023.12.1",
@@ -41,13 +44,14 @@ def base_python() -> Path:
 
 
 def requirements(name: str, version: tuple[int, int]) -> tuple[str, ...]:
-    """What is installed in an environment: "old", "new" or "empty" (not even pip)."""
+    """What is installed in "old", "new", "peer" (the gateway that we are compared with) or "empty"
+    (not even pip)."""
     old = OLD if version < (3, 13) else OLD_313
-    return {"new": NEW, "old": old, "empty": ()}[name]
+    return {"new": NEW, "old": old, "empty": (), "peer": PEER}[name]
 
 
 def environment(name: str) -> Path:
-    """The interpreter of the environment ``name``: "old", "new" or "empty". Built when missing."""
+    """The interpreter of the environment ``name``, see ``requirements``. Built when missing."""
     base = base_python()
     version = _version(base)
     wanted = requirements(name, version)

@@ -42,13 +42,14 @@ def need_slurm() -> None:
 class Slurm:
     """One cluster; ``nodes`` slurmd with as many declared CPUs each as one says."""
 
-    def __init__(self, nodes: int = 2, cpus: int = 128) -> None:
+    def __init__(self, nodes: int = 2, cpus: int = 128, array: int = 501) -> None:
         # Not pytest's tmp_path: Unix sockets need a short path, other users an open one.
         self.directory = Path(tempfile.mkdtemp(prefix="pk-slurm-", dir="/tmp"))
         self.directory.chmod(0o755)
         self.config = self.directory / "slurm.conf"
         self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
         self.cpus = cpus
+        self.array = array
         self.environ = {**os.environ, "SLURM_CONF": str(self.config)}
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -97,6 +98,7 @@ class Slurm:
             bind=_bind_option(),
             directory=self.directory,
             message_timeout=MESSAGE_TIMEOUT,
+            array=self.array,
             nodes="\n".join(nodes),
         )
         self.config.write_text(text)
