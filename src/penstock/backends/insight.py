@@ -32,6 +32,14 @@ class Measured(Protocol):
         """Measure now, with a bounded number of commands. Raises Unavailable."""
 
 
+@runtime_checkable
+class Selective(Protocol):
+    """A backend that cannot submit for every cluster at every time."""
+
+    def refuses(self, cluster: str) -> str:
+        """Why nothing can be submitted for a cluster now, for its user; empty when it can."""
+
+
 class Verdict(str, enum.Enum):
     """How a finding of the doctor is meant."""
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 import structlog
 
 from penstock.backends.base import Backend
+from penstock.backends.insight import Selective
 from penstock.control.facts import NEVER, Jobs, Look
 from penstock.model.cluster import Cluster
 from penstock.model.ids import BatchId
@@ -27,6 +28,9 @@ RECANCEL = 30.0
 """Seconds after which a job that is still there is told to end again."""
 
 MAX_BACKOFF = 60.0
+
+ASK_AGAIN = 2.0
+"""Seconds until a backend is asked again whether it can submit for a cluster."""
 
 SUBMITS = 8
 """Submissions to one backend at a time."""
@@ -60,6 +64,7 @@ class Site:
         self.slots = asyncio.Semaphore(SUBMITS)
         self.hold_until = NEVER
         self.trouble = ""
+        self._absent: dict[str, tuple[float, int]] = {}
         self._refusals = 0
         self._failures = 0
         self._gateway = gateway
@@ -97,6 +102,26 @@ class Site:
             self.hold_until = now + delay
         self.trouble = trouble
         return self.hold_until
+
+    def absent(self, cluster: str, now: float) -> None:
+        """Nobody could submit for this cluster: it alone waits, longer each time."""
+        tries = self._absent.get(cluster, (NEVER, 0))[1] + 1
+        if len(self._absent) > 10_000:  # of clusters that are over long since
+            self._absent.clear()
+        self._absent[cluster] = now + min(MAX_BACKOFF, 2.0 ** min(tries, 10)), tries
+
+    def present(self, cluster: str) -> None:
+        """A submission for this cluster was taken."""
+        self._absent.pop(cluster, None)
+
+    def refuses(self, cluster: str) -> str:
+        """Why nothing can be submitted for a cluster now, empty when it can."""
+        return self.backend.refuses(cluster) if isinstance(self.backend, Selective) else ""
+
+    def holds(self, cluster: str) -> float:
+        """Before when nothing is submitted for a cluster."""
+        until = max(self.hold_until, self._absent.get(cluster, (NEVER, 0))[0])
+        return max(until, _now() + ASK_AGAIN) if self.refuses(cluster) else until
 
     def answered(self) -> None:
         """The backend took or refused a submission: it is there."""

@@ -13,6 +13,7 @@ PenstockError
     ├── Rejected             it refused: tell the user
     ├── Unavailable          it did not get our request: try again later
     ├── Full                 not now: its limit of waiting jobs is reached
+    ├── Absent               nobody is there who would submit for this cluster: try again later
     └── Uncertain            it may have accepted: only ``observe`` settles it
 """
 
@@ -88,6 +89,13 @@ class Full(BackendError):
 
     Certain as ``Unavailable`` is, but about one owner's jobs and not about the batch system: the
     same submission may go once jobs have started or ended, and a smaller one may go now.
+    """
+
+
+class Absent(BackendError):
+    """Whoever submits for this cluster is not there, or could not.
+
+    Certain as ``Unavailable`` is, but about this one cluster and not about the batch system.
     """
 
 
