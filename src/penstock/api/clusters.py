@@ -18,9 +18,10 @@ from penstock.api.services import Services, listener, own_cluster, services
 from penstock.api.session import authenticated, user_of
 from penstock.auth import lookup
 from penstock.dashboards import ticket_route
+from penstock.environment.look import look
 from penstock.model.cluster import Cluster, Status
 from penstock.model.errors import Conflict, Invalid, NotFound
-from penstock.settings.resolve import resolve
+from penstock.settings.resolve import environments_asked, resolve
 
 CHANGES = web.AppKey("changes", Changes)
 
@@ -112,7 +113,8 @@ async def create_cluster(request: web.Request) -> web.Response:
     shared, user = services(request), user_of(request)
     # The directory service may take its time; nothing else waits for it.
     identity = await asyncio.to_thread(lookup, shared.settings.unix_user(user.name))
-    spec, shown = resolve(shared.settings, listener(request), options, user, identity)
+    asked = (shared.settings, listener(request), options, user, identity)
+    spec, shown = resolve(*asked, seen=await look(environments_asked(*asked), identity))
     cluster = await shared.control.create(
         user=user.name, owner=identity.name, spec=spec, options=shown
     )

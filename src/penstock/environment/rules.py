@@ -3,7 +3,9 @@
 Many users send all of ``os.environ`` of their notebook. Taken as it is, that breaks jobs (a
 ``PYTHONHOME`` or ``LD_PRELOAD`` of another image, ``SLURM_*`` of the notebook's own job) and carries
 the Hub's token to every node. So some names are dropped by rules that a site can change, and what
-was dropped is told. Values are data: no shell ever sees them.
+was dropped is told. What opens the notebook goes; what jobs need to read data as their user stays
+(``X509_USER_PROXY``, ``BEARER_TOKEN``, ``AWS_*``), as do ``PYTHONPATH`` and ``LD_LIBRARY_PATH``.
+Values are data: no shell ever sees them.
 """
 
 from __future__ import annotations
@@ -21,8 +23,13 @@ DROP = (
     "JUPYTER_*",
     "JPY_*",
     "*_API_TOKEN",
+    "CONFIGPROXY_AUTH_TOKEN",
     "*PASSWORD*",
     "*PASSWD*",
+    "*PASSPHRASE*",
+    "*CLIENT_SECRET*",
+    "*COOKIE_SECRET*",
+    "*_REFRESH_TOKEN",
     "DASK_GATEWAY__*",
     # Another Python or loader than the job's.
     "PYTHONHOME",
@@ -33,7 +40,9 @@ DROP = (
     "CONDA_*",
     "_CONDA_*",
     "_CE_*",
+    "PIXI_*",
     "MPLBACKEND",
+    "DASK_INTERNAL_*",
     # Another job, machine or session than the job's.
     "SLURM_*",
     "SLURMD_*",
@@ -41,7 +50,14 @@ DROP = (
     "SRUN_*",
     "_CONDOR_*",
     "KUBERNETES_*",
+    "PMI_*",
+    "PMIX_*",
+    "OMPI_*",
     "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "GPU_DEVICE_ORDINAL",
+    "ZE_AFFINITY_MASK",
     "SSH_*",
     "DBUS_*",
     "XDG_RUNTIME_DIR",
@@ -49,6 +65,8 @@ DROP = (
     "DISPLAY",
     "HOSTNAME",
     "TMPDIR",
+    "TMP",
+    "TEMP",
     "PWD",
     "OLDPWD",
     "SHLVL",

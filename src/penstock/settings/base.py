@@ -57,7 +57,20 @@ def _address(value: str) -> str:
     return value
 
 
+def split_ports(value: str) -> tuple[int, int]:
+    """(first, last) of ``first-last``. Raises ValueError, also for a range of one."""
+    match = re.fullmatch(r"([0-9]{1,5})\s*-\s*([0-9]{1,5})", value.strip())
+    if match is None or not 1024 <= int(match[1]) < int(match[2]) <= 65535:
+        raise ValueError('must be "first-last" within 1024-65535, e.g. "40000-40099"')
+    return int(match[1]), int(match[2])
+
+
+def _ports(value: str) -> str:
+    return "{}-{}".format(*split_ports(value))
+
+
 Name = Annotated[str, AfterValidator(_name)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Variables = Annotated[dict[str, str], AfterValidator(_variables)]
 Address = Annotated[str, AfterValidator(_address)]
+Ports = Annotated[str, AfterValidator(_ports)]

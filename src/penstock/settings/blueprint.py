@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from penstock.environment import job_environment
-from penstock.model.cluster import ClusterSpec, GroupSpec
+from penstock.environment import choice, job_environment
+from penstock.model.cluster import Activation, ClusterSpec, GroupSpec, Links
 from penstock.model.errors import Invalid
 from penstock.model.job import Resources
+from penstock.settings.base import split_ports
 from penstock.settings.fields import GIB, OptionField
 from penstock.settings.problems import shorten
 from penstock.settings.profiles import GroupSettings, ProfileSettings, WorkerSettings
@@ -23,29 +24,33 @@ class _Group:
 
     backend: str
     python: str
-    venv: str
+    activation: Activation | None
     cores: float
     memory: int
     gpus: int
     threads: int | None
     nanny: bool
+    links: Links
     env: dict[str, str] = field(default_factory=dict)
     extras: dict[str, Any] = field(default_factory=dict)
+    abstract: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: GroupSettings) -> _Group:
         worker = settings if isinstance(settings, WorkerSettings) else None
         return cls(
             backend=settings.backend,
-            python=settings.interpreter,
-            venv=str(settings.venv or ""),
+            python=settings.python,
+            activation=settings.activation,
             cores=settings.cores,
             memory=settings.memory,
             gpus=settings.gpus,
             threads=worker.threads if worker else 1,
             nanny=worker.nanny if worker else False,
+            links=_links(settings),
             env=dict(settings.env),
             extras=dict(settings.extras),
+            abstract=dict(worker.resources) if worker else {},
         )
 
 
@@ -69,6 +74,20 @@ class Blueprint:
                 problems.append(str(error))
         return problems
 
+    def use(self, environment: Activation | None, pixi_env: str) -> None:
+        """Have all jobs in an environment, or in another one of the profile's pixi project. Raises
+        Invalid when the profile has none."""
+        groups = (self._scheduler, *self._workers.values())
+        projects = {group.activation.project for group in groups if group.activation} - {""}
+        if environment is None and pixi_env and not projects:
+            raise Invalid("pixi_env needs pixi_project, the directory of a pixi project")
+        for group in groups:
+            old = group.activation
+            if environment is not None:
+                group.activation = environment
+            elif pixi_env and old is not None and old.project:
+                group.activation = choice.pixi(old.project, pixi_env)
+
     def build(self, profile: str, account: str, home: str) -> tuple[ClusterSpec, tuple[str, ...]]:
         """(spec, names of the user's variables that were dropped) for jobs of a Unix user."""
         scheduler, dropped = self._fix(self._scheduler, account, home)
@@ -81,9 +100,8 @@ class Blueprint:
         default = next(iter(self._workers.values()), None)
         if name == "env":
             self._env = value
-        elif name == "venv":
-            for group in (self._scheduler, *self._workers.values()) if value else ():
-                group.venv, group.python = value, f"{value}/bin/python"
+        elif name in (*choice.OPTIONS, "pixi_env"):
+            return  # together they name one environment: see ``use``
         elif name == "worker_cores" and default is not None:
             default.cores = float(value)
         elif name == "worker_memory" and default is not None:
@@ -127,26 +145,41 @@ class Blueprint:
         self._limits = replace(self._limits, **changes)
 
     def _fix(self, group: _Group, account: str, home: str) -> tuple[GroupSpec, tuple[str, ...]]:
+        activation = group.activation
+        python = f"{activation.prefix}/bin/python" if activation else group.python
         made = job_environment(
             self._profile.environment.rules(),
             group.env,
             self._env,
             name=account,
             home=home,
-            python=group.python,
-            venv=group.venv,
+            python=python,
+            venv=activation.prefix if activation and activation.kind == "venv" else "",
         )
         spec = GroupSpec(
             backend=group.backend,
-            python=group.python,
+            python=python,
             env=made.env,
             resources=Resources(group.cores, group.memory, group.gpus),
             nthreads=group.threads or max(1, int(group.cores)),
             memory=group.memory,
             nanny=group.nanny,
             extras=group.extras,
+            links=group.links,
+            abstract=group.abstract,
+            activate=activation,
         )
         return spec, made.dropped
+
+
+def _links(settings: GroupSettings) -> Links:
+    worker = settings if isinstance(settings, WorkerSettings) else None
+    return Links(
+        route=worker.scheduler_route if worker else "direct",
+        ports=split_ports(settings.ports) if settings.ports else None,
+        contact_host=settings.contact_host or "",
+        listen_host=(worker.listen_host or "") if worker else "",
+    )
 
 
 def _as_text(name: str, value: Any) -> str:

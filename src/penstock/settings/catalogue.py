@@ -12,10 +12,11 @@ from penstock.settings.fields import (
     NumberField,
     OptionField,
     SelectField,
+    StringField,
     site_field,
 )
-from penstock.settings.job_fields import EnvField, PathField
-from penstock.settings.profiles import ProfileSettings, WorkerSettings
+from penstock.settings.job_fields import CondaField, EnvField, PathField
+from penstock.settings.profiles import PIXI_ENVIRONMENT, ProfileSettings, WorkerSettings
 from penstock.settings.root import Settings
 
 
@@ -61,7 +62,14 @@ def profile_fields(profile: ProfileSettings) -> dict[str, OptionField]:
         fields["worker_cores"] = _cores(group)
         fields["worker_memory"] = _memory(group)
     fields["env"] = EnvField("env", "Environment variables", {})
-    fields["venv"] = PathField("venv", "Path of a Python environment", "")
+    fields["venv"] = PathField("venv", "Path of a virtual environment", "", "virtual environment")
+    fields["conda_env"] = CondaField(
+        "conda_env", "conda environment", "", "conda environment", profile.environment.conda_dirs
+    )
+    fields["pixi_project"] = PathField("pixi_project", "pixi project", "", "pixi project")
+    fields["pixi_env"] = StringField(
+        "pixi_env", "Environment of the pixi project", "", f"({PIXI_ENVIRONMENT})?"
+    )
     for name in list(fields):
         if name not in profile.built_in_options:
             del fields[name]

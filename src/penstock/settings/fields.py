@@ -22,7 +22,8 @@ from penstock.settings.units import parse_size, show_size
 GIB = 2**30
 
 BUILT_IN_NAMES = frozenset(
-    {"profile", "worker_cores", "worker_memory", "env", "venv", "env_dropped"}
+    {"profile", "worker_cores", "worker_memory", "env", "env_dropped"}
+    | {"venv", "conda_env", "pixi_project", "pixi_env"}
 )
 
 MAX_ENV = 2**20

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from penstock.environment.choice import tidy
 from penstock.model.errors import Invalid
-from penstock.settings.fields import CONTROL, MAX_ENV, BaseField, MappingField
+from penstock.settings.base import NAME
+from penstock.settings.fields import CONTROL, MAX_ENV, BaseField, MappingField, OptionField
 from penstock.settings.problems import shorten
 from penstock.settings.units import show_size
 
@@ -66,6 +68,8 @@ class EnvField(MappingField):
 class PathField(BaseField):
     """The directory of an environment; empty for none. Whether it exists is not looked at here."""
 
+    what: str
+
     def spec(self) -> dict[str, object]:
         return {"type": "string"}
 
@@ -73,7 +77,28 @@ class PathField(BaseField):
         if value == "":
             return ""
         if not isinstance(value, str) or not value.startswith("/"):
-            raise self.refuse("the absolute path of a virtual or conda environment", value)
+            raise self.refuse(f"the absolute path of a {self.what}", value)
         if len(value) > 1024 or ".." in value.split("/") or ":" in value or CONTROL.search(value):
             raise self.refuse("a path without '..', ':' and control characters", value)
-        return value.rstrip("/") or "/"
+        return tidy(value)
+
+
+@dataclass(frozen=True)
+class CondaField(PathField):
+    """The path of a conda environment, or the name of one in ``directories``."""
+
+    directories: tuple[str, ...] = ()
+
+    def parse(self, value: object) -> str:
+        named = isinstance(value, str) and value and not value.startswith(("/", "."))
+        if not named or "/" in str(value):
+            return super().parse(value)
+        if not self.directories:
+            raise self.refuse("the absolute path of a conda environment", value)
+        if not NAME.fullmatch(str(value)):
+            allowed = f"the absolute path of a {self.what}, or the name of one in "
+            raise self.refuse(allowed + ", ".join(self.directories), value)
+        return str(value)
+
+    def merge(self, other: OptionField) -> OptionField:
+        return other if isinstance(other, CondaField) and not self.directories else self

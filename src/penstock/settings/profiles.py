@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import sys
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from penstock.environment import DROP, EnvironmentRules
-from penstock.model.cluster import Limits
-from penstock.settings.base import AbsolutePath, Name, Section, Variables
+from penstock.environment import DROP, EnvironmentRules, choice
+from penstock.model.cluster import Activation, Limits
+from penstock.settings.base import AbsolutePath, Name, Ports, Section, Variables
 from penstock.settings.site_options import SiteOption
 from penstock.settings.units import Duration, Size, show_size
 
 GIB = 2**30
 
-BuiltIn = Literal["worker_cores", "worker_memory", "env", "venv"]
-BUILT_IN: tuple[BuiltIn, ...] = ("worker_cores", "worker_memory", "env", "venv")
+PIXI_ENVIRONMENT = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
+
+HOST = r"^(\$[A-Za-z_][A-Za-z0-9_]*|[A-Za-z0-9][A-Za-z0-9.:%_-]*|::[A-Za-z0-9.:%_-]*)$"
+
+BuiltIn = Literal[
+    "worker_cores", "worker_memory", "env", "venv", "conda_env", "pixi_project", "pixi_env"
+]
+BUILT_IN: tuple[BuiltIn, ...] = get_args(BuiltIn)
 
 
 class GroupSettings(Section):
@@ -33,7 +40,19 @@ class GroupSettings(Section):
     )
     venv: AbsolutePath | None = Field(
         default=None,
-        description="A virtual or conda environment, whose bin/python is used instead.",
+        description="A virtual environment, whose bin/python is used instead.",
+    )
+    conda_env: AbsolutePath | None = Field(
+        default=None, description="The same with a conda environment, which is activated."
+    )
+    pixi_project: AbsolutePath | None = Field(
+        default=None,
+        description="The same with an environment of a pixi project (its directory or manifest).",
+    )
+    pixi_env: str = Field(
+        default="default",
+        pattern=PIXI_ENVIRONMENT,
+        description="Which environment of pixi_project.",
     )
     cores: float = Field(default=1.0, gt=0, le=100_000, description="Cores of each job.")
     memory: Size = Field(default=2 * GIB, description="Memory of each job.")
@@ -41,14 +60,38 @@ class GroupSettings(Section):
     env: Variables = Field(
         default_factory=dict, description="Environment variables; users' own win over them."
     )
+    ports: Ports | None = Field(
+        default=None,
+        description='Ports that the processes of these jobs listen at, e.g. "40000-40099". '
+        "Not set: any.",
+    )
+    contact_host: str | None = Field(
+        default=None,
+        pattern=HOST,
+        description="Host that others are told to reach these jobs at: an address, or `$NAME` for "
+        "what the job's variable NAME holds. Not set: the job finds out.",
+    )
     extras: dict[str, Any] = Field(
         default_factory=dict, description="What only this kind of backend understands."
     )
 
+    @model_validator(mode="after")
+    def _one_environment(self) -> GroupSettings:
+        given = [name for name in choice.OPTIONS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other")
+        if self.pixi_project is None and self.pixi_env != "default":
+            raise ValueError("pixi_env needs pixi_project")
+        return self
+
     @property
-    def interpreter(self) -> str:
-        """The interpreter, of the environment if there is one."""
-        return f"{self.venv}/bin/python" if self.venv else self.python
+    def activation(self) -> Activation | None:
+        """The environment of these jobs, None where ``python`` alone says it."""
+        if self.pixi_project is not None:
+            return choice.pixi(str(self.pixi_project), self.pixi_env)
+        if self.conda_env is not None:
+            return choice.conda(choice.tidy(str(self.conda_env)))
+        return choice.venv(choice.tidy(str(self.venv))) if self.venv is not None else None
 
 
 class SchedulerSettings(GroupSettings):
@@ -78,6 +121,22 @@ class WorkerSettings(GroupSettings):
     )
     nanny: bool = Field(
         default=True, description="Whether a nanny watches each worker and restarts it."
+    )
+    scheduler_route: Literal["direct", "door"] = Field(
+        default="direct",
+        description="How workers reach their scheduler: at its own address, or through the front "
+        "door (server.door_address).",
+    )
+    listen_host: str | None = Field(
+        default=None,
+        pattern=HOST,
+        description="Host to listen at where it is not contact_host, such as behind a port "
+        "forwarding. Not set: contact_host.",
+    )
+    resources: dict[str, float] = Field(
+        default_factory=dict,
+        description="What Dask calls resources of each worker, e.g. `{ GPU = 1 }`, for "
+        "`dask.annotate`.",
     )
 
     @model_validator(mode="after")
@@ -155,8 +214,19 @@ class AllowSettings(Section):
 
 
 class EnvironmentSettings(Section):
-    """Which of a user's variables reach the jobs; patterns as in `JUPYTER_*`."""
+    """Environments, and which of a user's variables reach the jobs; patterns as in `JUPYTER_*`."""
 
+    conda_dirs: tuple[str, ...] = Field(
+        default=(),
+        description="Where the option `conda_env` finds environments by name, in this order, e.g. "
+        '`["{home}/.conda/envs", "/shared/envs"]`; `{home}` is the user\'s home directory.',
+    )
+    check: bool = Field(
+        default=True,
+        description="Whether environments that users name are looked for when a cluster is made, "
+        "with the user's rights. Turn it off where the gateway sees other directories than the "
+        "jobs under the same names.",
+    )
     drop: tuple[str, ...] = Field(
         default=DROP,
         description="Names that are dropped. Replaces the built-in list.",
@@ -164,6 +234,16 @@ class EnvironmentSettings(Section):
     )
     also_drop: tuple[str, ...] = Field(default=(), description="Names dropped besides those.")
     keep: tuple[str, ...] = Field(default=(), description="Names that are kept nevertheless.")
+
+    @field_validator("conda_dirs")
+    @classmethod
+    def _places(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for directory in value:
+            if not re.fullmatch(r"(\{home\}|/)[^\x00-\x1f:{}]*", directory):
+                raise ValueError(
+                    f"must be absolute paths, or begin with {{home}}, not {directory[:80]!a}"
+                )
+        return tuple(directory.rstrip("/") for directory in value)
 
     def rules(self) -> EnvironmentRules:
         """The same as rules."""

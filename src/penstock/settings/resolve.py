@@ -1,17 +1,19 @@
 """From a profile and a user's options to everything that a new cluster is made of.
 
-Pure but for one look whether an environment exists, which only happens with the very rights that
-the jobs will have. All mistakes of a request are told at once.
+Pure: whether an environment exists is looked up between ``environments_asked`` and ``resolve``, with
+the very rights that the jobs will have. All mistakes of a request are told at once.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from penstock.model.cluster import ClusterSpec
+from penstock.environment import choice
+from penstock.environment.choice import Found, Place
+from penstock.model.cluster import Activation, ClusterSpec
 from penstock.model.errors import Invalid
 from penstock.settings.auth import SingleAuth
 from penstock.settings.blueprint import Blueprint
@@ -29,7 +31,7 @@ from penstock.settings.problems import shorten, suggest
 from penstock.settings.profiles import ProfileSettings
 from penstock.settings.root import Settings
 
-__all__ = ["option_specs", "resolve"]
+__all__ = ["environments_asked", "option_specs", "resolve"]
 
 _MOST_TOLD = 10
 
@@ -45,6 +47,28 @@ class Account(Protocol):
     def home(self) -> str: ...
 
 
+def environments_asked(
+    settings: Settings,
+    listener: int,
+    options: Mapping[str, object],
+    user: Person,
+    account: Account,
+) -> tuple[Place, ...]:
+    """Where to look, with the user's rights, before ``resolve`` can say all that is wrong.
+
+    Nothing without options that name an environment, or with such that ``resolve`` will refuse.
+    """
+    if not any(options.get(name) for name in choice.OPTIONS):
+        return ()
+    try:
+        request, shown = _read(settings, listener, options, user, [])
+        if not request.profile.environment.check:
+            return ()
+        return tuple(map(choice.place, _candidates(request.profile, shown, account)))
+    except Invalid:
+        return ()
+
+
 def resolve(
     settings: Settings,
     listener: int,
@@ -52,42 +76,71 @@ def resolve(
     user: Person,
     account: Account,
     *,
-    is_file: Callable[[str], bool] = os.path.isfile,
+    seen: Mapping[Place, Found] | None = None,
 ) -> tuple[ClusterSpec, dict[str, object]]:
     """(spec, options as they are shown) of a new cluster.
 
-    ``listener`` is the position in ``settings.listen`` of the address that the request came to.
+    ``listener`` is the position in ``settings.listen`` of the address that the request came to;
+    ``seen`` is what a look at ``environments_asked`` found, as far as one was possible.
     The shown options hold ``env_dropped``, a list of names, when the profile's rules dropped any
     of the user's variables. Raises Invalid with every mistake.
     """
     _check_account(settings, account)
-    allowed = allowed_profiles(settings, user)
-    default = default_profile(settings, listener, allowed)
     problems: list[str] = []
-    name = default
+    request, shown = _read(settings, listener, options, user, problems)
+    blueprint = Blueprint(request.profile)
+    environment = None
+    try:
+        candidates = _candidates(request.profile, shown, account)
+        if candidates:
+            certain = _same_machine(settings, request.profile)
+            environment = choice.choose(candidates, seen or {}, certain=certain)
+        blueprint.use(environment, shown.get("pixi_env", ""))
+    except Invalid as error:
+        problems.append(str(error))
+    if not problems:
+        problems += blueprint.apply(request.fields, shown)
+    _refuse(problems)
+    spec, dropped = blueprint.build(request.name, account.name, account.home)
+    result = {"profile": request.name, **shown}
+    if dropped:
+        gone = frozenset(dropped)
+        result["env"] = {k: v for k, v in shown["env"].items() if k not in gone}
+        result["env_dropped"] = list(dropped)
+    return spec, result
+
+
+def _read(
+    settings: Settings,
+    listener: int,
+    options: Mapping[str, object],
+    user: Person,
+    problems: list[str],
+) -> tuple[_Request, dict[str, Any]]:
+    """(what is asked for, its options parsed); adds what is wrong to the problems."""
+    allowed = allowed_profiles(settings, user)
+    name = default = default_profile(settings, listener, allowed)
     try:
         name = profile_field(allowed, default).parse(options.get("profile", default))
     except Invalid as error:
         problems.append(str(error))
     request = _Request(allowed, default, name, allowed[name])
     given = request.select(options, problems)
-    shown = _parse(request.fields, given, problems)
-    venv = shown.get("venv", "")
-    if venv and account.uid == os.geteuid() and not is_file(f"{venv}/bin/python"):
-        problems.append(
-            f"venv must be a virtual or conda environment: there is no {shorten(venv)}/bin/python"
-        )
-    blueprint = Blueprint(request.profile)
-    if not problems:
-        problems += blueprint.apply(request.fields, shown)
-    _refuse(problems)
-    spec, dropped = blueprint.build(name, account.name, account.home)
-    result = {"profile": name, **shown}
-    if dropped:
-        gone = frozenset(dropped)
-        result["env"] = {k: v for k, v in shown["env"].items() if k not in gone}
-        result["env_dropped"] = list(dropped)
-    return spec, result
+    return request, _parse(request.fields, given, problems)
+
+
+def _candidates(
+    profile: ProfileSettings, shown: Mapping[str, Any], account: Account
+) -> tuple[Activation, ...]:
+    directories = profile.environment.conda_dirs
+    return choice.asked(shown, [each.replace("{home}", account.home) for each in directories])
+
+
+def _same_machine(settings: Settings, profile: ProfileSettings) -> bool:
+    """Whether all jobs run where the gateway runs, so that both see the same files."""
+    names = {group.backend for group in (profile.scheduler, *profile.workers.values())}
+    sections = [settings.backends.get(name) for name in names]
+    return all(section is not None and section.type == "local" for section in sections)
 
 
 def _check_account(settings: Settings, account: Account) -> None:

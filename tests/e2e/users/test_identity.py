@@ -147,7 +147,8 @@ def test_options_of_every_kind_are_in_the_clients_form(facility, clients):
     specs = {each["field"]: each for each in options_of(facility, facility.alice)}
     assert {name: specs[name]["spec"]["type"] for name in specs} == {
         "profile": "select", "worker_cores": "int", "worker_memory": "float", "env": "mapping",
-        "venv": "string", "tier": "select", "note": "string", "retries": "int", "cut": "float",
+        "venv": "string", "conda_env": "string", "pixi_project": "string",
+        "pixi_env": "string", "tier": "select", "note": "string", "retries": "int", "cut": "float",
         "verbose": "bool", "site": "mapping",
     }  # fmt: skip
     options = clients[0].cluster_options()

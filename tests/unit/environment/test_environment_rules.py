@@ -63,6 +63,15 @@ def test_the_user_wins_over_the_site_but_not_over_us() -> None:
         "CUDA_VISIBLE_DEVICES",
         "PWD",
         "CONDA_PREFIX",
+        "PIXI_PROJECT_ROOT",
+        "OAUTH_CLIENT_SECRET",
+        "JUPYTERHUB_COOKIE_SECRET",
+        "KRB_PASSPHRASE",
+        "PMIX_RANK",
+        "NVIDIA_VISIBLE_DEVICES",
+        "DASK_INTERNAL_INHERIT_CONFIG",
+        "BASH_FUNC_module%%",
+        "TMP",
     ],
 )
 def test_dropped_by_default(name: str) -> None:
@@ -76,6 +85,7 @@ def test_dropped_by_default(name: str) -> None:
     [
         "X509_USER_PROXY",
         "BEARER_TOKEN_FILE",
+        "BEARER_TOKEN",
         "AWS_SECRET_ACCESS_KEY",
         "DASK_DISTRIBUTED__LOGGING",
         "PYTHONPATH",

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from dask_gateway.options import Options
+from pydantic import ValidationError
 
 from penstock.auth import Identity, User
+from penstock.environment.choice import Found, Place, Seen
+from penstock.model.cluster import Activation
 from penstock.model.errors import Invalid
 from penstock.settings import Settings
 from penstock.settings.load import tomllib
-from penstock.settings.resolve import option_specs, resolve
+from penstock.settings.resolve import environments_asked, option_specs, resolve
 
 TEXT = """
 [[listen]]
@@ -127,6 +131,9 @@ def test_the_client_reads_the_form() -> None:
         "worker_memory": 2.0,
         "env": {},
         "venv": "",
+        "conda_env": "",
+        "pixi_project": "",
+        "pixi_env": "",
         "queue": "short",
         "gpus": 0,
         "greeting": "",
@@ -284,20 +291,149 @@ def test_venv(tmp_path: Path) -> None:
         assert group.env["PATH"].startswith("/data/my env/bin:")
 
 
-def test_venv_is_looked_at_only_with_the_jobs_own_rights(tmp_path: Path) -> None:
-    me = Identity("me", os.geteuid(), 0, (), str(tmp_path))
-    settings = SETTINGS.model_copy(update={"auth": Settings().auth})
-    options = {"venv": str(tmp_path)}
-    with pytest.raises(Invalid, match="venv must be a virtual or conda environment: there is no"):
-        resolve(settings, 0, options, ANNA, me)
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python").touch()
-    resolve(settings, 0, options, ANNA, me)
+def test_every_kind_of_environment() -> None:
+    cases = [
+        ({"conda_env": "/depot/envs/cms/"}, Activation("conda", "/depot/envs/cms")),
+        ({"conda_env": "/depot/envs/cms/bin/python3.11"}, Activation("conda", "/depot/envs/cms")),
+        (
+            {"pixi_project": "/depot/ana/"},
+            Activation("pixi", "/depot/ana/.pixi/envs/default", "/depot/ana", "default"),
+        ),
+        (
+            {"pixi_project": "/d/ana/pyproject.toml", "pixi_env": "gpu"},
+            Activation("pixi", "/d/ana/.pixi/envs/gpu", "/d/ana/pyproject.toml", "gpu"),
+        ),
+        ({"venv": "/home/anna/v", "conda_env": ""}, Activation("venv", "/home/anna/v")),
+    ]
+    for options, activation in cases:
+        spec, shown = make(options)
+        for group in (spec.scheduler, *spec.workers.values()):
+            assert group.activate == activation
+            assert group.python == f"{activation.prefix}/bin/python"
+            assert group.env["PATH"].startswith(f"{activation.prefix}/bin:")
+            assert group.env.get("VIRTUAL_ENV") == (
+                activation.prefix if activation.kind == "venv" else None
+            )
+        json.dumps(shown)
+    assert make({})[0].scheduler.activate is None
 
-    def never(path: str) -> bool:
-        raise AssertionError(path)
 
-    make({"venv": "/x"}, is_file=never)
+ENVIRONMENTS = """
+[profiles.pixi.scheduler]
+pixi_project = "/site/ana/pixi.toml"
+
+[profiles.pixi.workers.cpu]
+conda_env = "/site/conda/bin/python"
+
+[profiles.pixi.workers.gpu]
+pixi_project = "/site/ana"
+pixi_env = "gpu"
+
+[profiles.pixi.environment]
+conda_dirs = ["{home}/.conda/envs/", "/site/envs"]
+
+[backends.local]
+type = "local"
+
+[backends.far]
+type = "slurm"
+
+[profiles.far]
+scheduler = { backend = "far" }
+workers = { cpu = { backend = "far" } }
+environment = { conda_dirs = ["{home}/envs", "/site/envs"] }
+
+[profiles.unchecked]
+environment = { check = false, conda_dirs = ["/site/envs"] }
+"""
+SITE = Settings.model_validate(tomllib.loads(ENVIRONMENTS))
+
+
+def at_site(profile: str, seen: dict[str, Seen] | None = None, **options: object):
+    places = environments_asked(SITE, 0, {"profile": profile, **options}, ANNA, ME)
+    found = {
+        place: Found((seen or {})[place.prefix]) for place in places if place.prefix in (seen or {})
+    }
+    return resolve(SITE, 0, {"profile": profile, **options}, ANNA, ME, seen=found)[0]
+
+
+def test_a_profiles_own_environments() -> None:
+    spec = at_site("pixi")
+    assert spec.scheduler.activate == Activation(
+        "pixi", "/site/ana/.pixi/envs/default", "/site/ana/pixi.toml", "default"
+    )
+    assert spec.workers["cpu"].activate == Activation("conda", "/site/conda")
+    assert spec.workers["gpu"].python == "/site/ana/.pixi/envs/gpu/bin/python"
+    spec = at_site("pixi", pixi_env="test")
+    assert spec.scheduler.activate.environment == spec.workers["gpu"].activate.environment == "test"
+    assert spec.workers["cpu"].activate == Activation("conda", "/site/conda")
+    assert at_site("pixi", venv="/v").workers["cpu"].activate == Activation("venv", "/v")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'conda_env = "/a"\nvenv = "/b"',
+        'pixi_project = "/a"\nvenv = "/b"',
+        'pixi_env = "gpu"',
+        'pixi_project = "/a"\npixi_env = "../x"',
+        'conda_env = "name"',
+    ],
+)
+def test_profiles_that_contradict_themselves(text: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings.model_validate(tomllib.loads(f"[profiles.x.scheduler]\n{text}"))
+
+
+def test_conda_environments_by_name() -> None:
+    home, site = "/home/anna/.conda/envs/cms", "/site/envs/cms"
+    there = at_site("pixi", {home: Seen.UNSEEN, site: Seen.THERE}, conda_env="cms")
+    assert there.scheduler.activate == Activation("conda", site)
+    both = at_site("pixi", {home: Seen.THERE, site: Seen.THERE}, conda_env="cms")
+    assert both.scheduler.activate == Activation("conda", home)
+    # The scheduler and workers of this profile run elsewhere, where more may be seen.
+    home = "/home/anna/envs/cms"
+    only = at_site("far", {home: Seen.UNSEEN, site: Seen.ABSENT}, conda_env="cms")
+    assert only.scheduler.activate == Activation("conda", home)
+    with pytest.raises(Invalid, match="cannot see which of /home/anna/envs/cms/bin/python, /site"):
+        at_site("far", {home: Seen.UNSEEN}, conda_env="cms")
+    with pytest.raises(Invalid, match="there is no environment 'cms': looked for /home/anna/envs"):
+        at_site("far", {home: Seen.ABSENT, site: Seen.BARE}, conda_env="cms")
+    assert at_site("unchecked", conda_env="x").scheduler.python == "/site/envs/x/bin/python"
+
+
+def test_what_is_certainly_not_there_is_refused() -> None:
+    words = "conda_env: there is no Python environment at '/d/x': /d/x/bin/python is missing"
+    for profile, seen, refused in [
+        ("far", Seen.BARE, True),
+        ("far", Seen.ABSENT, True),
+        ("far", Seen.UNSEEN, False),
+        ("far", Seen.UNKNOWN, False),
+        ("far", Seen.THERE, False),
+        ("pixi", Seen.UNSEEN, True),
+        ("pixi", Seen.UNKNOWN, False),
+        ("unchecked", Seen.BARE, False),
+    ]:
+        with pytest.raises(Invalid, match=words) if refused else nullcontext():
+            at_site(profile, {"/d/x": seen}, conda_env="/d/x")
+    pixi = "/d/x/.pixi/envs/gpu"
+    with pytest.raises(Invalid, match=r"environment 'gpu' in '/d/x': .* run 'pixi install -e gpu'"):
+        at_site("far", {pixi: Seen.BARE}, pixi_project="/d/x", pixi_env="gpu")
+
+
+def test_nothing_is_looked_at_without_need() -> None:
+    for options in (
+        {},
+        {"conda_env": "", "pixi_env": "x"},
+        {"conda_env": "/a", "venv": "/b"},
+        {"conda_env": "relative/x"},
+        {"conda_env": 7},
+        {"profile": "nowhere", "conda_env": ["/a"]},
+        {"profile": "unchecked", "conda_env": "/a"},
+    ):
+        assert environments_asked(SITE, 0, options, ANNA, ME) == ()
+    [place] = environments_asked(SITE, 0, {"pixi_project": "/a/pixi.toml"}, ANNA, ME)
+    assert place == Place("/a", "/a/.pixi/envs/default")
 
 
 def test_100_kilobytes_arrive() -> None:
@@ -361,6 +497,19 @@ def test_100_kilobytes_arrive() -> None:
         ({"env": {f"V{n}": "x" * 100_000 for n in range(100)}}, "env is too large"),
         ({"env": {"A": "x" * 10_000_000}}, "env: 'A' is too large"),
         ({"env": {f"V{n}": "" for n in range(10_001)}}, "at most 10000 variables are allowed"),
+        (
+            {"conda_env": "/a", "pixi_project": "/b"},
+            "conda_env and pixi_project exclude each other",
+        ),
+        ({"conda_env": "/a", "pixi_env": "x"}, "conda_env and pixi_env exclude each other"),
+        ({"venv": "/a", "pixi_project": "/b"}, "pixi_project and venv exclude each other"),
+        ({"venv": "/a", "conda_env": "/b"}, "conda_env and venv exclude each other"),
+        ({"pixi_env": "gpu"}, "pixi_env needs pixi_project"),
+        ({"pixi_project": "/a", "pixi_env": "../../b"}, "pixi_env must be text that matches"),
+        ({"pixi_project": "ana"}, "pixi_project must be the absolute path of a pixi project"),
+        ({"conda_env": "cms"}, "conda_env must be the absolute path of a conda environment, not"),
+        ({"conda_env": "~/envs/cms"}, "conda_env must be the absolute path of a conda environment"),
+        ({"conda_env": "/a\nb"}, "conda_env must be a path without"),
         ({"venv": "relative"}, "venv must be the absolute path"),
         ({"venv": 7}, "venv must be the absolute path"),
         ({"venv": "/a/../b"}, "venv must be a path without '..'"),
