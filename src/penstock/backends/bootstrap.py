@@ -18,6 +18,38 @@ def raw(text: str) -> bytes:
     return text.encode("latin-1")
 
 
+NOT_TAKEN = (b"_", b"SHLVL", b"PWD", b"OLDPWD", b"PENSTOCK_PROLOG", b"PENSTOCK_FAILED")
+
+
+def read_env(path: bytes) -> "dict[bytes, bytes]":
+    """An environment as ``env -0`` wrote it."""
+    with open(path, "rb") as file:
+        entries = file.read().split(b"\0")
+    return {name: value for name, _, value in (entry.partition(b"=") for entry in entries if entry)}
+
+
+def take_changes(directory: bytes, env: "dict[bytes, bytes]") -> None:
+    """Let what a prolog changed, from the file ``before`` to the file ``after``, reach the job.
+
+    It knows the node, so it wins, but what it adds to a search path is added to the job's own.
+    """
+    old = read_env(os.path.join(directory, b"before"))
+    for name, value in read_env(os.path.join(directory, b"after")).items():
+        was, own = old.get(name), env.get(name)
+        if value == was or name in NOT_TAKEN:
+            continue
+        if own and name.endswith(b"PATH"):
+            value = value.replace(was, own, 1) if was and was in value else value + b":" + own
+        env[name] = value
+
+
+def share(devices: bytes, place: int, workers: int) -> bytes:
+    """The devices of one of several workers of a job, of a list like ``0,1,2,3``."""
+    names = devices.split(b",")
+    each = len(names) // workers
+    return b",".join(names[place * each : (place + 1) * each])
+
+
 def main(directory: str, tag: str, index: str) -> int:
     """Unpack into ``directory``, then run the command there. Returns only when that failed."""
     payload = json.loads(zlib.decompress(base64.b64decode(sys.stdin.buffer.read())).decode())
@@ -30,9 +62,15 @@ def main(directory: str, tag: str, index: str) -> int:
             os.fchmod(file.fileno(), 0o600)
             file.write(raw(content))
     env = {raw(name): raw(value) for name, value in payload["env"].items()}
+    given = os.environb
+    place, workers = int(given.get(b"PENSTOCK_PLACE", 0)), int(given.get(b"PENSTOCK_WORKERS", 1))
+    if b"PENSTOCK_PROLOG" in given:
+        take_changes(given[b"PENSTOCK_PROLOG"], env)
     for name in map(raw, payload["devices"]):
-        if name in os.environb:  # which GPUs are this job's only Slurm knows
-            env[name] = os.environb[name]
+        if name in given:  # which GPUs are this job's only the batch system knows
+            env[name] = share(given[name], place, workers)
+    if workers > 1:
+        env[b"PENSTOCK_WORKERS"] = b"%d" % workers
     env[b"PENSTOCK_TAG"] = tag.encode()
     env[b"PENSTOCK_INDEX"] = index.encode()
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -41,6 +79,9 @@ def main(directory: str, tag: str, index: str) -> int:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, programs expect them
         signal.signal(number, signal.SIG_DFL)
     command = [raw(word) for word in payload["command"]]
+    if given.get(b"PENSTOCK_FAILED"):  # the command is only to tell; its own Python may be missing
+        env[b"PENSTOCK_FAILED"] = given[b"PENSTOCK_FAILED"]
+        command[0] = os.fsencode(sys.executable)
     try:
         os.execvpe(command[0], command, env)  # noqa: S606 (that is the point)
     except OSError as error:

@@ -7,15 +7,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from penstock.backends.base import Backend
+from penstock.backends.htcondor import make_htcondor
 from penstock.backends.local import LocalBackend
+from penstock.backends.relay import RelayBackend
 from penstock.backends.slurm import SlurmBackend, slurm_commands
+from penstock.backends.slurm.acting import Acting
+from penstock.backends.slurm.rest import Rest
+from penstock.backends.slurm.sudo import Sudo
+from penstock.backends.slurm.tokens import TokenCommand, TokenFile, Tokens
 from penstock.server.state import State
 from penstock.settings import Settings
 from penstock.settings.backends import BackendSettings, SlurmBackendSettings
 from penstock.settings.demands import Demand, demands
+from penstock.settings.htcondor import HTCondorBackendSettings
+from penstock.settings.notebook import NotebookBackendSettings
 
 SHARED_JOBS = Path("/var/lib/penstock-jobs")
 """Directory of local jobs when they run as many users."""
+
+SHARED_HTCONDOR = Path("/var/lib/penstock-htcondor")
+"""Scripts and output of HTCondor's jobs when they are many users'."""
 
 
 def make_backends(settings: Settings, gateway: str, state: State) -> Mapping[str, Backend]:
@@ -46,11 +57,28 @@ def _make_backend(
             slurm_commands(section.bin, section.config, section.timeout),
             jobs=section.jobs,
             scratch=section.scratch,
+            acting=_slurm_acting(section),
             allow_root=single_user,
             visibility=section.visibility,
             period=section.period,
+            max_queued=section.max_queued_jobs,
             figures=section.figures,
             demands=wanted,
+        )
+    if isinstance(section, HTCondorBackendSettings):
+        directory = state.directory / f"htcondor-{name}"
+        many = os.geteuid() == 0 and not single_user
+        files = SHARED_HTCONDOR if many else directory / "files"
+        return make_htcondor(name, gateway, section, directory, files, own=single_user)
+    if isinstance(section, NotebookBackendSettings):
+        return RelayBackend(
+            name,
+            gateway,
+            state.directory / f"notebook-{name}.json",
+            period=section.period,
+            timeout=section.timeout,
+            visibility=section.visibility,
+            grace=section.grace,
         )
     return LocalBackend(
         name,
@@ -58,7 +86,21 @@ def _make_backend(
         section.directory or _job_directory(state, single_user),
         allow_root=single_user,
         period=section.period,
+        demands=wanted,
     )
+
+
+def _slurm_acting(section: SlurmBackendSettings) -> Acting | None:
+    """The way to users that is not the backend's own."""
+    if section.act_by == "sudo":
+        return Sudo(section.helper, timeout=section.timeout)
+    if section.act_by == "slurmrestd" and section.rest is not None:
+        rest = section.rest
+        tokens: Tokens = TokenCommand(rest.token_command, timeout=section.timeout)
+        if rest.token_file is not None:
+            tokens = TokenFile(rest.token_file)
+        return Rest(rest.url, tokens, timeout=section.timeout)
+    return None
 
 
 def _job_directory(state: State, single_user: bool) -> Path:

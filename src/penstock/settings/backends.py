@@ -6,12 +6,16 @@ A new kind of backend adds its class here and joins the union ``BackendSettings`
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from penstock.settings.base import AbsolutePath, Section
 from penstock.settings.figures import SlurmFigureSettings
+from penstock.settings.htcondor import HTCondorBackendSettings
+from penstock.settings.notebook import NotebookBackendSettings
+from penstock.settings.slurm_rest import SlurmRestSettings, fields
 from penstock.settings.units import Duration
 
 
@@ -38,6 +42,9 @@ _OURS = (
 )
 """Options of ``sbatch`` that the backend sets itself, or that would change what it answers."""
 
+MOST_WORKERS_PER_JOB = 30
+"""As many as there are real-time signals, each of which ends one of them."""
+
 _ARGUMENT = re.compile(r"--(?P<name>[a-z][a-z0-9-]*)(=[^\x00-\x1f\x7f]*)?")
 
 
@@ -57,7 +64,14 @@ def _argument(value: str) -> str:
     return value
 
 
+def _line(value: str) -> str:
+    if not value.strip() or len(value) > 4096 or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
+        raise ValueError("must be one line of shell, up to 4096 characters")
+    return value
+
+
 Word = Annotated[str, AfterValidator(_word)]
+Line = Annotated[str, AfterValidator(_line)]
 Argument = Annotated[str, AfterValidator(_argument)]
 
 
@@ -85,6 +99,19 @@ class SlurmJobSettings(Section):
     licenses: Word | None = Field(default=None, description="Licenses to take (`--licenses`).")
     arguments: tuple[Argument, ...] = Field(
         default=(), description='More long options of `sbatch`, like `"--nice=100"`.'
+    )
+    workers_per_job: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_WORKERS_PER_JOB,
+        description="How many workers share one job, which asks for that many times a worker's "
+        "cores, memory and GPUs; for sites that want whole nodes.",
+    )
+    prolog: tuple[Line, ...] = Field(
+        default=(),
+        description='Lines of bash that run in each job before Python, like `"module load '
+        'python/3.11"`, after /etc/profile. What they change in the environment reaches the '
+        "worker; the first one that fails ends the job. Not to be set by options.",
     )
     log_directory: Word | None = Field(
         default=None,
@@ -119,6 +146,13 @@ class SlurmBackendSettings(Section):
         description="How long after an unclear `sbatch` its jobs may still show up before they are "
         "submitted again.",
     )
+    max_queued_jobs: int | None = Field(
+        default=None,
+        gt=0,
+        description="How many jobs of one user may wait in the queue at a time (each worker counts, "
+        "also of a job that they share); more are submitted as those start. Set it below the "
+        "site's limit of submitted jobs. Not set: as many as Slurm takes.",
+    )
     bin: AbsolutePath | None = Field(
         default=None,
         description="Where Slurm's commands are. Not set: in the system's usual directories.",
@@ -132,10 +166,40 @@ class SlurmBackendSettings(Section):
         description="A directory on the nodes in which each job makes its private one. Not set: the "
         "node's $TMPDIR, or /tmp.",
     )
+    act_by: Literal["itself", "sudo", "slurmrestd"] = Field(
+        default="itself",
+        description="How jobs are submitted and cancelled as their users: by the server `itself`, "
+        "as root (or only for its own account); by one rule of `sudo`; or by `slurmrestd`. See "
+        "[acting for users](slurm-users.md).",
+    )
+    helper: AbsolutePath = Field(
+        default=Path("/usr/local/libexec/penstock/penstock-slurm"),
+        description='With `act_by = "sudo"`: where root installed the helper.',
+    )
+    rest: SlurmRestSettings | None = None
     jobs: SlurmJobSettings = Field(default_factory=SlurmJobSettings)
+    figures: SlurmFigureSettings = Field(default_factory=SlurmFigureSettings)
+
+    @model_validator(mode="after")
+    def _reachable(self) -> SlurmBackendSettings:
+        if self.act_by == "slurmrestd":
+            if self.rest is None:
+                raise ValueError("act_by = 'slurmrestd' needs a table rest with url and a token")
+            self.check_sayable(self.jobs)
+        return self
+
+    def check_sayable(self, jobs: SlurmJobSettings) -> None:
+        """Raise ValueError for what slurmrestd cannot be told."""
+        if self.act_by == "slurmrestd":
+            fields(jobs.arguments)
+            if jobs.workers_per_job > 1:
+                raise ValueError("workers_per_job cannot be had by slurmrestd")
 
 
 BackendSettings = Annotated[
-    LocalBackendSettings | SlurmBackendSettings, Field(discriminator="type")
+    LocalBackendSettings
+    | SlurmBackendSettings
+    | HTCondorBackendSettings
+    | NotebookBackendSettings,
+    Field(discriminator="type"),
 ]
-    figures: SlurmFigureSettings = Field(default_factory=SlurmFigureSettings)

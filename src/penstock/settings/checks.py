@@ -96,11 +96,12 @@ def _extras(settings: Settings, path: KeyPath, profile: ProfileSettings) -> Iter
         (("scheduler",), profile.scheduler),
         *((("workers", name), group) for name, group in profile.workers.items()),
     ):
-        if not isinstance(settings.backends.get(group.backend), SlurmBackendSettings):
+        section = settings.backends.get(group.backend)
+        if not isinstance(section, SlurmBackendSettings):
             continue
         extras = {key: value for key, value in group.extras.items() if key not in AGENT_EXTRAS}
         try:
-            SlurmJobSettings.model_validate(extras)
+            section.check_sayable(SlurmJobSettings.model_validate(extras))
         except ValidationError as error:
             for each in error.errors():
                 where = (*path, *place, "extras", *each["loc"])
@@ -111,6 +112,8 @@ def _extras(settings: Settings, path: KeyPath, profile: ProfileSettings) -> Iter
                 else:
                     text = each["msg"].removeprefix("Value error, ")
                 yield _problem(where, text)
+        except ValueError as error:
+            yield _problem((*path, *place, "extras"), str(error))
 
 
 def _groups(profile: ProfileSettings) -> Iterator[tuple[KeyPath, str]]:
@@ -132,6 +135,9 @@ def _options(path: KeyPath, profile: ProfileSettings, groups: Collection[str]) -
         if target is not None and target.group and target.group not in groups:
             text = f"there is no worker group {target.group!r}"
             yield _problem((*place, "target"), text + suggest(target.group, sorted(groups)))
+        if (target.extra if target else name) == "prolog":
+            text = "a shell runs prolog lines, so they are the site's alone: no option may set them"
+            yield _problem((*place, "target"), text)
         try:
             site_field(name, option).parse(site_field(name, option).default)
         except Invalid as error:

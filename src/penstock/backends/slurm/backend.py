@@ -8,10 +8,11 @@ cancellation looks first which id a tag has now, and is carried out as the jobs'
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,29 +20,25 @@ from pydantic import ValidationError
 from penstock.backends import payload
 from penstock.backends.base import Capabilities
 from penstock.backends.command import Commands
-from penstock.backends.insight import Figure
-from penstock.backends.slurm import parse, script
-from penstock.backends.slurm.records import Record, Records
+from penstock.backends.insight import Figure, Finding
+from penstock.backends.slurm import doctor, parse, script, sharing
 from penstock.backends.slurm.acting import Acting, Itself, Output
+from penstock.backends.slurm.leaving import Leaving
 from penstock.backends.slurm.measure import Measure
-from penstock.model.errors import Rejected, Unavailable, Uncertain
+from penstock.backends.slurm.records import Record, Records
+from penstock.model.errors import Full, Rejected, Unavailable, Uncertain
 from penstock.model.job import Batch, Job, Snapshot
 from penstock.settings.backends import SlurmJobSettings
-
 from penstock.settings.demands import Demand
 from penstock.settings.figures import SlurmFigureSettings
+
 MOST = 10_000
 """Indices of one submission whatever Slurm allows."""
 
 SOON = 1.0
 """Seconds after which Slurm has acted on what it was told (it starts jobs about once a second)."""
 
-FILE_LIMIT = 10.0
-"""Seconds for reading or deleting output, which may lie on a file server."""
-
 _FORGOTTEN = 10_000
-_ARRAYS = 200
-"""Arrays in one ``scancel``."""
 
 
 class SlurmBackend:
@@ -49,7 +46,8 @@ class SlurmBackend:
 
     ``gateway``: whose jobs these are. ``directory``: for the server's own notes. ``jobs``: settings
     of jobs whose profile says nothing else. ``scratch``: where jobs make their private directories,
-    None for the node's ``$TMPDIR`` or /tmp. ``allow_root``: jobs may run as root.
+    None for the node's ``$TMPDIR`` or /tmp. ``acting``: how users are acted for; not given: by this
+    process itself, whose jobs may run as root if ``allow_root``.
     """
 
     def __init__(
@@ -61,28 +59,31 @@ class SlurmBackend:
         *,
         jobs: SlurmJobSettings | None = None,
         scratch: Path | None = None,
+        acting: Acting | None = None,
         allow_root: bool = False,
-        figures: SlurmFigureSettings | None = None,
-        demands: Sequence[Demand] = (),
         visibility: float = 60.0,
         period: float = 5.0,
+        max_queued: int | None = None,
+        figures: SlurmFigureSettings | None = None,
+        demands: Sequence[Demand] = (),
     ) -> None:
         self.name = name
-        self.capabilities = Capabilities(visibility=visibility, period=period)
+        self.capabilities = Capabilities(
+            visibility=visibility, period=period, max_queued=max_queued
+        )
         self._gateway = gateway
         self._commands = commands
-        # Users' file systems may hang, which must not keep anybody from Slurm.
-        self._files = Commands("the system", timeout=min(commands.timeout, FILE_LIMIT))
+        self.acting = acting or Itself(commands, allow_root=allow_root)
+        self._jobs = jobs or SlurmJobSettings()
+        self._scratch = None if scratch is None else str(scratch)
+        self._records = Records(directory)
         figures = figures or SlurmFigureSettings()
         self.figures_period = figures.period
         self._demands = demands
         self._measure = Measure(commands, figures, demands, self._jobs)
-        self._jobs = jobs or SlurmJobSettings()
-        self._scratch = None if scratch is None else str(scratch)
-        self._allow_root = allow_root
-        self._records = Records(directory)
         self._hints: set[asyncio.Event] = set()
         self._forgotten: dict[str, None] = {}
+        self._leaving = Leaving(self._end, time.monotonic)
         self._limits_known = False
         self._sound = True
 
@@ -91,9 +92,8 @@ class SlurmBackend:
         await self._learn_limits()
         payload.check(batch, self._commands.system, most=self.capabilities.max_batch)
         jobs = self._settings_of(batch)
-        identity = await self._identity(batch.owner)
         logs = (jobs.log_directory or "").replace("{user}", batch.owner)
-        text = script.job_script(batch, logs, self._scratch)
+        text = script.job_script(batch, logs, self._scratch, jobs)
         try:
             self._records.reserve(batch.id, Record(batch.owner, logs))
         except FileExistsError:
@@ -101,12 +101,8 @@ class SlurmBackend:
         except OSError as error:
             raise Unavailable(f"the gateway cannot note a submission: {error.strerror}") from error
         try:
-            words = script.arguments(batch, jobs)
-            done = await self._commands.run("sbatch", *words, identity=identity, data=text)
-            failure = parse.submit_error(done.code, done.errors)
-            if failure is not None:
-                raise failure
-        except (Rejected, Unavailable):
+            await self.acting.submit(batch.owner, script.arguments(batch, jobs), text)
+        except (Rejected, Unavailable, Full):
             self._records.drop(batch.id)
             raise
         self._hint()
@@ -120,42 +116,31 @@ class SlurmBackend:
         started = time.time()
         sound, self._sound = self._sound, False
         await self._learn_limits()
-        jobs = await self._look()
+        jobs = await self._leaving.apply(await self._look())
         self._sound = True
         shown = tuple(job for job in jobs if job.alive or job.batch.cluster not in self._forgotten)
         return Snapshot(started, complete=sound, jobs=shown)
 
     async def cancel(self, jobs: Collection[Job]) -> None:
-        """One ``scancel`` an owner, of the tasks that bear these tags now."""
+        """One look, then one ``scancel`` an owner of the tasks that bear these tags now.
+
+        See ``sharing`` for workers of a job that others share.
+        """
         if not jobs:
             return
-        meant = {(job.batch, job.index, job.owner) for job in jobs}
-        tasks: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for job in await self._look():
-            if job.alive and (job.batch, job.index, job.owner) in meant:
-                base = job.native.partition("_")[0]
-                tasks[job.owner][base].append(job.index)
-        results = await asyncio.gather(
-            *(self._cancel(owner, arrays) for owner, arrays in tasks.items()),
-            return_exceptions=True,
-        )
-        self._hint()
-        for result in results:
-            if result is not None:
-                raise result
-
-    async def _cancel(self, owner: str, arrays: dict[str, list[int]]) -> None:
         try:
-            identity = await self._identity(owner)
+            await self._leaving.carry_out(await self._look(), {sharing.key(job) for job in jobs})
+        finally:
+            self._hint()
+
+    async def _end(self, owner: str, ending: sharing.Ending) -> None:
+        try:
+            if ending.tasks:
+                await self.acting.cancel(owner, ending.tasks)
+            for number, tasks in sorted(ending.signals.items()):
+                await self.acting.cancel(owner, tasks, number)
         except Rejected as error:
             raise Unavailable(f"jobs of {owner} cannot be cancelled: {error}") from None
-        words = [f"{base}_[{parse.ranges(indices)}]" for base, indices in arrays.items()]
-        for at in range(0, len(words), _ARRAYS):
-            part = words[at : at + _ARRAYS]
-            done = await self._commands.run("scancel", *part, identity=identity)
-            failure = parse.cancel_error(done.code, done.errors)
-            if failure is not None:
-                raise failure
 
     async def changes(self) -> AsyncIterator[None]:
         """Yields soon after a submission or cancellation of ours; Slurm itself tells nobody."""
@@ -175,17 +160,17 @@ class SlurmBackend:
         record = self._records.find(job.batch)
         if record is None or not record.logs:
             return ""
-        identity = await self._identity(record.owner)
-        path = f"{record.logs}/{job.batch.tag}/{job.index}.log"
-        done = await self._files.run("tail", "-c", str(tail), "--", path, identity=identity)
-        return done.output.decode(errors="replace")
+        output = Output(record.logs, job.batch)
+        return await self.acting.tail(record.owner, output, job.index, tail)
 
     async def forget(self, cluster: str) -> None:
         """Delete a cluster's output where this machine can see it, and our notes."""
         for batch in self._records.of_cluster(self._gateway, cluster):
             record = self._records.find(batch)
             if record is not None and record.logs:
-                await self._remove(record, f"{record.logs}/{batch.tag}")
+                # The account may be gone, and its files are the site's to keep or not.
+                with contextlib.suppress(Rejected):
+                    await self.acting.remove(record.owner, Output(record.logs, batch))
             try:
                 self._records.drop(batch)
             except OSError as error:
@@ -198,8 +183,15 @@ class SlurmBackend:
         """Everybody's jobs, and expected waits; see ``penstock.backends.insight.Measured``."""
         return await self._measure.figures()
 
+    def examine(self, owner: str | None = None) -> AsyncIterator[Finding]:
+        """See ``penstock.backends.insight.Examined``."""
+        period = self.capabilities.period
+        patient = doctor.Patient(self._commands, self.acting, self._jobs, self._demands, period)
+        return doctor.examine(patient, owner)
+
     async def aclose(self) -> None:
-        """Nothing is held between two commands; jobs go on."""
+        """Jobs go on."""
+        await self.acting.aclose()
 
     # --- helpers -----------------------------------------------------------------------------
 
@@ -224,8 +216,7 @@ class SlurmBackend:
         size = parse.max_array_size(done.output.decode(errors="replace"))
         self._limits_known = True
         if size is not None:
-            old = self.capabilities
-            self.capabilities = Capabilities(min(size, MOST), old.visibility, old.period)
+            self.capabilities = replace(self.capabilities, max_batch=min(size, MOST))
 
     def _settings_of(self, batch: Batch) -> SlurmJobSettings:
         own = self._jobs.model_dump(exclude_unset=True)
@@ -237,10 +228,6 @@ class SlurmBackend:
                     f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
                 )
             ) from None
-
-    async def _identity(self, owner: str) -> Identity:
-        """In a thread: a directory server may be slow."""
-        return await asyncio.to_thread(identify, owner, allow_root=self._allow_root)
 
     def _hint(self) -> None:
         for hint in self._hints:

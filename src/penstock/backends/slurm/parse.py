@@ -7,19 +7,27 @@ nobody can guess, new for each question: nobody can forge a line of ours.
 
 from __future__ import annotations
 
+import math
 import re
 import signal
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 
-from penstock.backends.slurm.script import NO_COMMAND, NO_DIRECTORY
-from penstock.model.errors import BackendError, Rejected, Unavailable, Uncertain
+from penstock.backends.slurm.script import NO_COMMAND, NO_DIRECTORY, NO_PROLOG
+from penstock.backends.slurm.sharing import ALONE, Sharing, parse_comment
+from penstock.model.errors import BackendError, Full, Rejected, Unavailable, Uncertain
 from penstock.model.ids import BatchId
 from penstock.model.job import Exit, Job, Phase
 
 _FIELDS = (
-    *("ArrayJobID", "ArrayTaskID", "State", "StartTime", "exit_code"),
-    *("UserName", "NodeList", "Comment", "Reason"),
+    *("ArrayJobID", "ArrayTaskID", "State", "SubmitTime", "StartTime", "EndTime"),
+    *("exit_code", "UserName", "NodeList", "Comment", "Reason"),
 )
+_COMMENT = _FIELDS.index("Comment")
+
+_EXPECTED_STEP = 60.0
+"""Seconds to which expected starts are rounded up: backfill thinks anew all the time, and nobody
+should be woken by it."""
 
 _PHASES: Mapping[str, Phase] = {
     "PENDING": Phase.QUEUED,
@@ -61,11 +69,22 @@ _UNCERTAIN = re.compile(
 )
 _UNAVAILABLE = re.compile(
     r"Unable to contact slurm controller|Protocol authentication error|Munge|auth_g_create|"
-    r"Connection refused|Unable to establish|temporarily unable|queue full|in standby mode|"
+    r"Connection refused|Unable to establish|in standby mode|"
     r"Could not establish a configuration source|Unable to open .*slurm\.conf|"
     r"Resource temporarily unavailable|Cannot allocate memory",
     re.IGNORECASE,
 )
+_FULL = re.compile(
+    # The association's or QOS's limit of submitted jobs; the words stand before the general ones of
+    # ESLURM_ACCOUNTING_POLICY, which also mean limits that no waiting helps (job_reason_str.c).
+    r"(?:Assoc|QOS)\w*SubmitJob|"
+    # MaxJobCount: sbatch tries again for two minutes before it says the last of these (sbatch.c).
+    r"sleeping and retrying|job submission failed: Resource temporarily unavailable",
+    re.IGNORECASE,
+)
+WAITS = "sleeping and retrying"
+"""What sbatch says before it waits by itself, having got nothing."""
+
 _ALREADY_OVER = re.compile(r"Invalid job id specified|already completing or completed")
 _PREFIX = re.compile(
     r"^(?:sbatch|scancel|squeue|scontrol|slurm_\w+)?:?\s*(?:error|fatal):\s*", re.M
@@ -90,19 +109,26 @@ def parse_look(text: str, separator: str, gateway: str) -> list[Job]:
         raise Unavailable("squeue's answer is not complete")
     found: dict[tuple[BatchId, int, str], Job] = {}
     for at in range(0, len(fields), width):
-        batch = BatchId.parse(fields[at + 7])
-        if batch is None or batch.gateway != gateway:
+        said = parse_comment(fields[at + _COMMENT])
+        if said is None or said[0].gateway != gateway:
             continue
-        job = _job(batch, fields[at : at + width])
-        if job is not None:
+        for job in _jobs(*said, fields[at : at + width]):
             key = (job.batch, job.index, job.owner)
             if key not in found or not found[key].alive:
                 found[key] = job
     return list(found.values())
 
 
+def _jobs(batch: BatchId, sharing: Sharing, fields: list[str]) -> Iterator[Job]:
+    """The jobs that a task is: several where workers share one."""
+    job = _job(batch, fields)
+    if job is None or sharing is ALONE:
+        return iter(() if job is None else (job,))
+    return (replace(job, index=index) for index in sharing.indices(job.index))
+
+
 def _job(batch: BatchId, fields: list[str]) -> Job | None:
-    base, task, state, started, status, owner, node, _, reason = fields
+    base, task, state, submitted, started, ends, status, owner, node, _, reason = fields
     base = base.strip()  # the line break before it
     if not (base.isdecimal() and task.isdecimal()):
         return None
@@ -113,7 +139,8 @@ def _job(batch: BatchId, fields: list[str]) -> Job | None:
         phase = Phase.HELD
     else:
         phase = _PHASES.get(state, Phase.UNKNOWN)
-    ran = phase not in (Phase.QUEUED, Phase.HELD) and started.isdecimal()
+    waits = phase in (Phase.QUEUED, Phase.HELD)
+    start = _time(started)
     code = exit_code(status) if exit is not None else None
     return Job(
         batch=batch,
@@ -125,8 +152,20 @@ def _job(batch: BatchId, fields: list[str]) -> Job | None:
         exit_code=code,
         reason=_reason(state, reason, exit, code),
         node=node,
-        since=float(started) if ran else None,
+        since=None if waits else start,
+        submitted=_time(submitted),
+        expected=_step(start) if phase is Phase.QUEUED and start is not None else None,
+        ends=None if waits or exit is not None else _time(ends),
     )
+
+
+def _time(text: str) -> float | None:
+    """Seconds since the epoch; None for what Slurm writes where it does not know ("N/A")."""
+    return float(text) if text.isdecimal() else None
+
+
+def _step(moment: float) -> float:
+    return math.ceil(moment / _EXPECTED_STEP) * _EXPECTED_STEP
 
 
 def exit_code(status: str) -> int | None:
@@ -158,6 +197,8 @@ def code_words(code: int | None) -> str:
         return "its Python is not there on the node (exit code 127)"
     if code == NO_DIRECTORY:
         return "the node has no room for its private directory (exit code 125)"
+    if code == NO_PROLOG:
+        return "the prolog of its profile failed (exit code 124)"
     if 128 < code < 128 + signal.NSIG and code - 128 in set(signal.Signals):
         return f"killed by {signal.Signals(code - 128).name}"
     return f"exited with code {code}"
@@ -199,6 +240,8 @@ def submit_error(code: int | None, errors: str) -> BackendError | None:
     if code == 0:
         return None
     words = said(errors)
+    if code is not None and _FULL.search(errors):
+        return Full(f"Slurm takes no more jobs now: {words}")
     if code is None:
         return Uncertain(f"sbatch did not end in time ({words})")
     if _UNCERTAIN.search(errors):

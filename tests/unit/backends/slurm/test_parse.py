@@ -9,18 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.backends.slurm import parse
-from penstock.model.errors import Rejected, Unavailable, Uncertain
+from penstock.model.errors import Full, Rejected, Unavailable, Uncertain
 from penstock.model.ids import BatchId
 from penstock.model.job import Exit, Phase
 
 GATEWAY, CLUSTER = "0123abcd", "f" * 32
 BATCH = BatchId(GATEWAY, CLUSTER, 3)
 SEPARATOR = "|x8f3a|"
+SUBMITTED, ENDS = "1795175600", "1795179246"
 
 
 def line(*fields: str, comment: str = BATCH.tag, reason: str = "None") -> str:
     """One of squeue's: base, task, state, start, status, user, node."""
-    return "".join(f"{field}{SEPARATOR}" for field in (*fields, comment, reason)) + "\n"
+    base, task, state, start, *rest = fields
+    words = (base, task, state, SUBMITTED, start, ENDS, *rest, comment, reason)
+    return "".join(f"{word}{SEPARATOR}" for word in words) + "\n"
 
 
 def look(text: str):
@@ -122,7 +125,36 @@ def test_states(fields, reason, phase, exit, code, said) -> None:
     [job] = look(line("12", "7", state, start, status, "alice", "n1", reason=reason))
     assert (job.batch, job.index, job.native, job.owner) == (BATCH, 7, "12_7", "alice")
     assert (job.phase, job.exit, job.exit_code, job.reason) == (phase, exit, code, said)
+    assert job.submitted == 1795175600.0
     assert job.since == (None if phase in (Phase.QUEUED, Phase.HELD) else 1795175646.0)
+    waits = phase is Phase.QUEUED and start != "N/A"
+    assert job.expected == (1795175700.0 if waits else None), "to the minute"
+    runs = phase in (Phase.RUNNING, Phase.ENDING, Phase.UNKNOWN)
+    assert job.ends == (1795179246.0 if runs else None)
+
+
+def test_a_job_without_a_limit_has_no_end() -> None:
+    [job] = look(line(*RUNNING).replace(ENDS, "NONE"))
+    assert (job.phase, job.ends) == (Phase.RUNNING, None)
+
+
+def test_a_job_that_workers_share_is_as_many_jobs() -> None:
+    text = "".join(
+        line("7", task, "RUNNING", "1795175646", "0", "alice", "n1", comment=f"{BATCH.tag} 4x10")
+        for task in ("0", "2")
+    )
+    found = look(text)
+    assert [(job.index, job.native) for job in found] == [
+        *((index, "7_0") for index in range(4)),
+        *((index, "7_2") for index in (8, 9)),
+    ]
+    beyond = line("7", "3", "RUNNING", "1", "0", "alice", "n1", comment=f"{BATCH.tag} 4x10")
+    assert look(beyond) == []
+
+
+@pytest.mark.parametrize("words", ["99x100", "1x10", "4x9999999", "4x", "4x10 ", "04x10", "x"])
+def test_a_comment_that_is_not_quite_ours_is_nobodys(words: str) -> None:
+    assert look(line(*RUNNING, comment=f"{BATCH.tag} {words}")) == []
 
 
 def test_only_jobs_of_this_gateway_with_a_number() -> None:
@@ -213,6 +245,48 @@ def test_no_answer_is_too_odd(text: str) -> None:
             "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n",
             Uncertain,
             "Socket timed out",
+        ),
+        (
+            1,
+            (
+                "sbatch: error: QOSMaxSubmitJobPerUserLimit\n"
+                "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
+                "(job submit limit, user's size and/or time limits)\n"
+            ),
+            Full,
+            "Slurm takes no more jobs now: QOSMaxSubmitJobPerUserLimit; ",
+        ),
+        (
+            1,
+            (
+                "sbatch: error: AssocMaxSubmitJobLimit\n"
+                "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
+                "(job submit limit, user's size and/or time limits)\n"
+            ),
+            Full,
+            "AssocMaxSubmitJobLimit",
+        ),
+        (
+            1,
+            (
+                "sbatch: error: QOSMaxWallDurationPerJobLimit\n"
+                "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
+                "(job submit limit, user's size and/or time limits)\n"
+            ),
+            Rejected,
+            "QOSMaxWallDurationPerJobLimit",
+        ),
+        (
+            -9,
+            "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n",
+            Full,
+            "Slurm temporarily unable to accept job",
+        ),
+        (
+            1,
+            "sbatch: error: Batch job submission failed: Resource temporarily unavailable\n",
+            Full,
+            "Resource temporarily unavailable",
         ),
         (1, "", Uncertain, "it said nothing"),
         (-9, "", Uncertain, "-9"),

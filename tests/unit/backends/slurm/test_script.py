@@ -5,12 +5,15 @@ The scripts are run by the very shells that nodes have, without Slurm.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -249,3 +252,157 @@ def test_what_is_too_large_is_refused() -> None:
 def test_arguments_that_are_the_gateways_are_refused(argument: str) -> None:
     with pytest.raises(ValueError, match="arguments"):
         SlurmJobSettings.model_validate({"arguments": [argument]})
+
+
+def wait_for(ready: Callable[[], bool], tell: Callable[[], None] = lambda: None) -> None:
+    deadline = time.monotonic() + 30
+    tell()
+    again = time.monotonic() + 1
+    while not ready():
+        now = time.monotonic()
+        assert now < deadline
+        if now > again:
+            tell()
+            again = now + 1
+        time.sleep(0.02)
+
+
+def shared(each: int, count: int, **changes: object) -> tuple[Batch, SlurmJobSettings]:
+    return batch(count=count, **changes), SlurmJobSettings(workers_per_job=each)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_workers_share_a_job(tmp_path: Path, shell: str) -> None:
+    logs = tmp_path / "logs"
+    made, jobs = shared(3, 5, resources=Resources(cores=2, memory=2**30, gpus=2))
+    words = script.arguments(made, jobs)
+    wanted = {"--array=0-1", f"--comment={ID.tag} 3x5", "--cpus-per-task=6", "--mem=3072M"}
+    assert wanted | {"--gres=gpu:6"} <= set(words)
+    text = script.job_script(made, str(logs), None, jobs)
+    done = run(text, tmp_path, shell, CUDA_VISIBLE_DEVICES="0,1,2,3,4,5")
+    assert done.returncode == 0, done.stderr
+    found = {path.name: json.loads(path.read_text()) for path in (logs / ID.tag).iterdir()}
+    assert found.keys() == {"3.log", "4.log"}, "the second task has two of five"
+    for name, devices in (("3.log", "0,1"), ("4.log", "2,3")):
+        assert f"PENSTOCK_INDEX={name[0]}" in found[name]["env"]
+        assert f"CUDA_VISIBLE_DEVICES={devices}" in found[name]["env"]
+        assert found[name]["files"].keys() == {"show.py"}
+    assert found["3.log"]["directory"] != found["4.log"]["directory"]
+
+
+def test_only_workers_share_and_no_more_than_there_are() -> None:
+    for count, role, tasks, cores in ((2, Role.WORKER, 1, 2), (1, Role.SCHEDULER, 1, 1)):
+        made, jobs = shared(4, count, role=role)
+        words = script.arguments(made, jobs)
+        assert {f"--array=0-{tasks - 1}", f"--cpus-per-task={cores}"} <= set(words)
+
+
+ENDED = b"""
+import os, signal, sys, time
+def end(*_):
+    print("ended", flush=True)
+    sys.exit(int(os.environ["PENSTOCK_INDEX"]))
+signal.signal(signal.SIGTERM, end)
+print("there", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_signal_ends_one_of_those_that_share(tmp_path: Path, shell: str) -> None:
+    logs, scratch = tmp_path / "logs", tmp_path / "scratch"
+    scratch.mkdir()
+    made, jobs = shared(3, 3, files={"show.py": ENDED})
+    path = tmp_path / "script"
+    path.write_bytes(script.job_script(made, str(logs), str(scratch), jobs))
+    words = [shell, "sh"] if shell.endswith("busybox") else [shell]
+    process = subprocess.Popen(
+        [*words, str(path)], env={"PATH": "/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "0"}
+    )
+
+    def reads(index: int, words: str) -> bool:
+        log = logs / ID.tag / f"{index}.log"
+        return log.exists() and log.read_text().split() == words.split()
+
+    wait_for(lambda: all(reads(index, "there") for index in range(3)))
+    for index, number in ((1, 36), (1, 36), (0, 35), (2, 37)):
+        # Told again as in real life: bash may hold a second signal back until a third comes.
+        wait_for(lambda: reads(index, "there ended"), lambda: process.send_signal(number))  # noqa: B023
+    assert process.wait(30) == 2, "it ends with the last of them"
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_what_a_prolog_changes_reaches_the_job(tmp_path: Path, each: int) -> None:
+    own = tmp_path / "modules"
+    own.mkdir()
+    (own / "sitepython").symlink_to(os.path.realpath("/usr/bin/python3"))
+    logs = tmp_path / "logs"
+    lines = [
+        f"load() {{ export PATH={own}:$PATH; }}",
+        f"load; export LD_LIBRARY_PATH={own} CUDA_HOME=/site",
+        "declare -x DECLARED='two words'; echo said; unset nothing",
+    ]
+    env = {"PATH": "/job/bin:/usr/bin:/bin", "LD_LIBRARY_PATH": "/job/lib", "CUDA_HOME": "/job"}
+    jobs = SlurmJobSettings(prolog=tuple(lines), workers_per_job=each)
+    made = batch(command=("sitepython", "-I", "show.py"), env=env, count=2 * each)
+    done = run(script.job_script(made, str(logs), None, jobs), tmp_path, "/bin/bash")
+    assert done.returncode == 0, done.stderr
+    said, _, shown = (logs / ID.tag / f"{each}.log").read_text().partition("\n")
+    own_variables = dict(entry.split("=", 1) for entry in json.loads(shown)["env"])
+    for name in ("PENSTOCK_TAG", "PENSTOCK_INDEX", "PENSTOCK_WORKERS"):
+        own_variables.pop(name, None)
+    assert said == "said"
+    assert own_variables == {
+        "PATH": f"{own}:/job/bin:/usr/bin:/bin",
+        "LD_LIBRARY_PATH": f"{own}:/job/lib",
+        "CUDA_HOME": "/site",
+        "DECLARED": "two words",
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("module load python/3.11", "module: command not found"),
+        ("if [", "syntax error"),
+        ("echo 'no such thing' >&2; false", "no such thing"),
+    ],
+)
+def test_a_prolog_that_fails_is_told_by_the_command(tmp_path: Path, line: str, words: str) -> None:
+    tell = b"import os; print('told:', os.environ['PENSTOCK_FAILED'])"
+    made = batch(command=("/nowhere/python", "show.py"), files={"show.py": tell})
+    logs = tmp_path / "logs"
+    jobs = SlurmJobSettings(prolog=(line, "touch /nowhere/else"))
+    done = run(script.job_script(made, str(logs), None, jobs), tmp_path, "/bin/bash")
+    assert done.returncode == script.NO_PROLOG
+    told = (logs / ID.tag / "1.log").read_text().partition("told: ")[2]
+    assert told.startswith(f"the profile's prolog failed at {line}: ")
+    assert words in told
+    assert "/nowhere/else" not in told
+
+
+def test_a_prolog_that_leaves_the_shell_has_failed(tmp_path: Path) -> None:
+    text = script.job_script(batch(), "", None, SlurmJobSettings(prolog=("exit 0",)))
+    assert run(text, tmp_path, "/bin/bash").returncode == script.NO_PROLOG
+
+
+def test_what_killed_jobs_left_goes_with_the_next(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    old = scratch / f"penstock-p-{ID.gateway}-x.1"
+    others = {
+        "lives": (f"penstock-p-{ID.gateway}-x.2", "n1"),
+        "another node's": (f"penstock-p-{ID.gateway}-x.3", "n2"),
+        "another gateway's": ("penstock-p-99999999-x.4", "n1"),
+    }
+    for name, node in [(old.name, "n1"), *others.values()]:
+        (scratch / name).mkdir(parents=True)
+        (scratch / name / "lock").write_text(f"{node}\n")
+    with (scratch / others["lives"][0] / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        path = tmp_path / "script"
+        path.write_bytes(script.job_script(batch(), "", str(scratch)))
+        env = {"PATH": "/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "1", "SLURMD_NODENAME": "n1"}
+        subprocess.run(["/bin/sh", str(path)], env=env, check=True, timeout=60)
+    assert {path.name for path in scratch.iterdir()} == {name for name, _ in others.values()}
