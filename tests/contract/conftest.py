@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from rigs.backends import BackendRig, FakeRig, LocalRig
+from rigs.condor_jobs import CondorRig
 from rigs.slurm_jobs import SlurmRig
 
-RIGS = ["fake", "local", "local-as-user", "slurm", "slurm-as-user"]
+RIGS = ["fake", "local", "local-as-user", "slurm", "slurm-as-user", "htcondor", "htcondor-token"]
 
 
 @pytest.fixture(params=RIGS)
@@ -31,6 +32,10 @@ async def judging_rig(request: pytest.FixtureRequest) -> AsyncIterator[BackendRi
 def _make(request: pytest.FixtureRequest) -> BackendRig:
     if request.param == "fake":
         return FakeRig()
+    if request.param.startswith("htcondor"):  # whose jobs are never root's
+        owner = request.getfixturevalue("unix_users")[0]
+        way = request.param.partition("-")[2] or "itself"
+        return CondorRig(request.getfixturevalue("condor"), owner, way)
     as_user = request.param.endswith("-as-user")
     owner = request.getfixturevalue("unix_users")[0] if as_user else None
     if request.param.startswith("slurm"):

@@ -1,0 +1,293 @@
+"""HTCondor behind the five verbs of ``penstock.backends.base``.
+
+One ``queue N`` a batch and one question a period whatever there is to watch: a submission a worker
+is what makes gateways slow. Jobs run once: what HTCondor evicts, holds or loses is removed, and
+replaced by the core under a new tag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from penstock.backends import payload
+from penstock.backends.base import Capabilities
+from penstock.backends.command import Commands, Done
+from penstock.backends.htcondor import parse, submit
+from penstock.backends.htcondor.acting import Acting, Actor, Actors
+from penstock.backends.htcondor.files import Files
+from penstock.backends.owner import Identity
+from penstock.backends.records import Record, Records
+from penstock.model.errors import BackendError, Full, Rejected, Unavailable, Uncertain
+from penstock.model.ids import BatchId
+from penstock.model.job import Batch, Job, Phase, Snapshot
+from penstock.settings.htcondor import HTCondorJobSettings
+
+MOST = 10_000
+"""Indices of one submission; MAX_JOBS_PER_SUBMISSION is 20,000 unless the site says otherwise."""
+
+SOON = 1.0
+"""Seconds after which HTCondor has acted on what it was told."""
+
+_FORGOTTEN = 10_000
+_CLUSTERS = 100
+"""Clusters in one ``condor_rm``."""
+
+Procs = Mapping[tuple[BatchId, int], list[int]]
+
+
+class HTCondorBackend:
+    """The backend ``htcondor``; see ``penstock.backends.base.Backend`` for the verbs.
+
+    ``gateway``: whose jobs these are. ``directory``: for the server's own notes and tokens (0700).
+    ``files``: where jobs' script and output lie. ``commands``: see ``condor_commands``. ``jobs``:
+    settings of jobs whose profile says nothing else. ``acting``: how jobs become the users'.
+    ``schedd``, ``pool``: names, None for this machine's. ``spool``: files travel by the network.
+    ``remember``, ``grace``: seconds, see ``HTCondorBackendSettings``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        gateway: str,
+        directory: Path,
+        files: Path,
+        commands: Commands,
+        *,
+        jobs: HTCondorJobSettings | None = None,
+        acting: Acting | None = None,
+        schedd: str | None = None,
+        pool: str | None = None,
+        spool: bool = False,
+        allow_root: bool = False,
+        visibility: float = 30.0,
+        period: float = 5.0,
+        remember: float = 600.0,
+        grace: float = 30.0,
+    ) -> None:
+        self.name = name
+        self.capabilities = Capabilities(MOST, visibility, period)
+        self._gateway = gateway
+        self._commands = commands
+        self._jobs = jobs or HTCondorJobSettings()
+        self._actors = Actors(
+            acting or Acting(), commands, directory / "tokens", allow_root=allow_root
+        )
+        self._where = [*(["-pool", pool] if pool else []), *(["-name", schedd] if schedd else [])]
+        self._spool = spool
+        self._remember, self._grace = remember, grace
+        self._records = Records(directory / "batches")
+        self._files = Files(files, timeout=commands.timeout)
+        self._hints: set[asyncio.Event] = set()
+        self._forgotten: dict[str, None] = {}
+        self._sound = True
+
+    # --- the verbs ---------------------------------------------------------------------------
+
+    async def submit(self, batch: Batch) -> None:
+        """One ``condor_submit`` for the batch's owner."""
+        payload.check(batch, "HTCondor", most=self.capabilities.max_batch)
+        jobs = self._settings_of(batch)
+        actor = await self._actors.of(batch.owner)
+        identity = await self._file_identity(batch.owner)
+        script = submit.job_script(batch)
+        place = self._files.place(batch.owner, batch.id.tag)
+        try:
+            self._records.reserve(batch.id, Record(batch.owner, place))
+        except FileExistsError:
+            raise Uncertain(f"{batch.id.tag} was submitted before; it is not again") from None
+        except OSError as error:
+            raise Unavailable(f"the gateway cannot note a submission: {error.strerror}") from error
+        try:
+            name = submit.program(batch)
+            await self._files.write(batch.owner, batch.id.tag, name, script, identity)
+            await self._submit(batch, jobs, actor, place)
+        except (Rejected, Unavailable, Full):
+            with contextlib.suppress(Unavailable):
+                await self._files.remove(batch.owner, batch.id.tag, identity)
+            self._records.drop(batch.id)
+            raise
+        self._hint()
+
+    async def _submit(
+        self, batch: Batch, jobs: HTCondorJobSettings, actor: Actor, place: str
+    ) -> None:
+        text = submit.description(
+            batch,
+            jobs,
+            place,
+            owner=batch.owner if actor.named else None,
+            remember=self._remember,
+            grace=self._grace,
+        )
+        words = ["-terse", *self._where, *(["-spool"] if self._spool else [])]
+        words += ["-disable"] if actor.named else []
+        done = await self._run(actor, "condor_submit", *words, "-", data=text.encode())
+        failure = parse.submit_error(done.code, done.errors)
+        if failure is not None:
+            self._disappointed(batch.owner, failure)
+            raise failure
+
+    async def observe(self) -> Snapshot:
+        """One ``condor_q`` for all users.
+
+        The first answer after a failure proves no absence: a submission that a hanging schedd has
+        yet to read may be behind the question.
+        """
+        started = time.time()
+        sound, self._sound = self._sound, False
+        jobs = await self._look()
+        self._sound = True
+        shown = tuple(job for job in jobs if job.alive or job.batch.cluster not in self._forgotten)
+        return Snapshot(started, complete=sound, jobs=shown)
+
+    async def cancel(self, jobs: Collection[Job]) -> None:
+        """One ``condor_rm`` an owner, of the jobs that bear these tags now."""
+        if not jobs:
+            return
+        meant = {(job.batch, job.index, job.owner) for job in jobs}
+        procs: dict[str, dict[tuple[BatchId, int], list[int]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        for job in await self._look():
+            if job.alive and (job.batch, job.index, job.owner) in meant:
+                cluster = int(job.native.partition(".")[0])
+                procs[job.owner][job.batch, cluster].append(job.index)
+        results = await asyncio.gather(
+            *(self._cancel(owner, clusters) for owner, clusters in procs.items()),
+            return_exceptions=True,
+        )
+        self._hint()
+        for result in results:
+            if result is not None:
+                raise result
+
+    async def _cancel(self, owner: str, procs: Procs) -> None:
+        try:
+            actor = await self._actors.of(owner)
+        except Rejected as error:
+            raise Unavailable(f"jobs of {owner} cannot be removed: {error}") from None
+        clusters = list(procs.items())
+        for at in range(0, len(clusters), _CLUSTERS):
+            part = clusters[at : at + _CLUSTERS]
+            constraint = " || ".join(
+                parse.removal(batch, owner, cluster, indices) for (batch, cluster), indices in part
+            )
+            words = [*self._where, "-constraint", constraint]
+            done = await self._run(actor, "condor_rm", *words)
+            failure = parse.removal_error(done.code, done.errors)
+            if failure is None and parse.was_absent(done.code, done.errors):
+                failure = await self._untouched(owner, dict(part), done.errors)
+            if failure is not None:
+                self._disappointed(owner, failure)
+                raise failure
+
+    async def _untouched(self, owner: str, procs: Procs, errors: str) -> Unavailable | None:
+        """Nothing was found: all are gone meanwhile, or this owner's are not ours to touch."""
+        for job in await self._look():
+            cluster = int(job.native.partition(".")[0])
+            there = job.index in procs.get((job.batch, cluster), ()) and job.owner == owner
+            if there and job.alive and job.phase is not Phase.ENDING:
+                return Unavailable(f"HTCondor did not remove {job.native}: {parse.said(errors)}")
+        return None
+
+    async def changes(self) -> AsyncIterator[None]:
+        """Yields soon after a submission or removal of ours; HTCondor itself tells nobody."""
+        hint = asyncio.Event()
+        self._hints.add(hint)
+        try:
+            while True:
+                await hint.wait()
+                hint.clear()
+                await asyncio.sleep(SOON)
+                yield
+        finally:
+            self._hints.discard(hint)
+
+    async def logs(self, job: Job, *, tail: int) -> str:
+        """The end of a job's output: from its machine while it runs, and else what came back."""
+        record = self._records.find(job.batch)
+        if record is None:
+            return ""
+        try:
+            actor = await self._actors.of(record.owner)
+            identity = await self._file_identity(record.owner)
+        except Rejected:  # the account is gone
+            return ""
+        native = f"{job.native.partition('.')[0]}.{job.index}"
+        if job.phase in (Phase.RUNNING, Phase.ENDING):
+            words = [*self._where, "-maxbytes", str(tail), native]
+            done = await self._run(actor, "condor_tail", *words)
+            if done.code == 0:
+                return done.output[-tail:].decode(errors="replace")
+        path = f"{record.logs}/{job.index}.log"
+        data = await self._files.tail(path, tail, identity)
+        if data is None and self._spool:
+            await self._run(actor, "condor_transfer_data", *self._where, native)
+            data = await self._files.tail(path, tail, identity)
+        return (data or b"").decode(errors="replace")
+
+    async def forget(self, cluster: str) -> None:
+        """Delete a cluster's scripts and output, and our notes."""
+        for batch in self._records.of_cluster(self._gateway, cluster):
+            record = self._records.find(batch)
+            if record is not None:
+                # A user without an account has no files that could be reached: they are the site's.
+                with contextlib.suppress(Rejected):
+                    identity = await self._file_identity(record.owner)
+                    await self._files.remove(record.owner, batch.tag, identity)
+            try:
+                self._records.drop(batch)
+            except OSError as error:
+                raise Unavailable(f"the note of {batch.tag} stays: {error.strerror}") from error
+        self._forgotten[cluster] = None
+        while len(self._forgotten) > _FORGOTTEN:
+            del self._forgotten[next(iter(self._forgotten))]
+
+    async def aclose(self) -> None:
+        """Nothing is held between two commands; jobs go on."""
+
+    # --- helpers -----------------------------------------------------------------------------
+
+    async def _look(self) -> list[Job]:
+        words = [*self._where, *parse.look_arguments(self._gateway)]
+        done = await self._commands.run("condor_q", *words)
+        failure = parse.ask_error("condor_q", done.code, done.errors)
+        if failure is not None:
+            raise failure
+        return await asyncio.to_thread(parse.parse_look, done.output, self._gateway)
+
+    async def _run(self, actor: Actor, name: str, *words: str, data: bytes = b"") -> Done:
+        return await self._commands.run(
+            name, *words, identity=actor.identity, data=data, environ=actor.environ
+        )
+
+    def _settings_of(self, batch: Batch) -> HTCondorJobSettings:
+        own = self._jobs.model_dump(exclude_unset=True)
+        try:
+            return HTCondorJobSettings.model_validate({**own, **batch.extras})
+        except ValidationError as error:
+            raise Rejected(
+                "; ".join(
+                    f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+                )
+            ) from None
+
+    async def _file_identity(self, owner: str) -> Identity | None:
+        """With whose rights a user's files are touched; None: they are the gateway's own."""
+        return None if self._spool else await self._actors.identity(owner)
+
+    def _disappointed(self, owner: str, failure: BackendError) -> None:
+        """An old token is a usual reason for not being let in."""
+        if isinstance(failure, Unavailable):
+            self._actors.forget(owner)
+
+    def _hint(self) -> None:
+        for hint in self._hints:
+            hint.set()
