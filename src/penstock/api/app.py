@@ -6,7 +6,7 @@ from weakref import WeakSet
 
 from aiohttp import web
 
-from penstock.api import channel, clusters, insight, metrics
+from penstock.api import channel, clusters, insight, metrics, relay
 from penstock.api.body import MAX_BODY
 from penstock.api.errors import Handler, errors_as_json
 from penstock.api.rate import Changes
@@ -32,7 +32,7 @@ def make_app(services: Services) -> web.Application:
     app[SERVICES] = services
     app[SERVED] = WeakSet()
     app[clusters.CHANGES] = Changes()
-    app.add_routes([*clusters.ROUTES, *insight.ROUTES])
+    app.add_routes([*clusters.ROUTES, *insight.ROUTES, *relay.ROUTES])
     channel.add_routes(app)
     metrics.add_routes(app)
     add_dashboards(

@@ -12,6 +12,7 @@ import structlog
 
 from penstock import agent
 from penstock.api.app import make_app
+from penstock.api.relay import watch_notebooks
 from penstock.api.services import Services
 from penstock.auth import Signer
 from penstock.auth.build import build_authenticator
@@ -66,6 +67,7 @@ async def serve(
         await stack.enter_async_context(front.serving(app, _certificates(settings)))
         await control.start()
         stack.push_async_callback(control.aclose)
+        await stack.enter_async_context(_running(watch_notebooks(services)))
         admin = await start_admin(state.admin_socket, control, leave)
         stack.push_async_callback(admin.cleanup)
         await stack.enter_async_context(_running(measurements.run()))

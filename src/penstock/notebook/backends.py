@@ -1,0 +1,54 @@
+"""The backend that a notebook submits to, and which *place* it looks at."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from penstock.backends.base import Backend
+from penstock.backends.local import LocalBackend
+from penstock.backends.local.proc import boot_id
+from penstock.backends.slurm import SlurmBackend, slurm_commands
+from penstock.model.errors import Invalid
+from penstock.settings.backends import (
+    BackendSettings,
+    LocalBackendSettings,
+    SlurmBackendSettings,
+)
+
+HOME = Path("~/.local/share/penstock").expanduser()
+"""Where a notebook's backends keep what they must."""
+
+
+def make_backend(section: Mapping[str, object], gateway: str) -> tuple[Backend, str]:
+    """(backend, place) of a section as in the server's ``[backends]``. Raises Invalid."""
+    try:
+        settings: BackendSettings = TypeAdapter(BackendSettings).validate_python(dict(section))
+    except ValidationError as error:
+        said = "; ".join(
+            f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()
+        )
+        raise Invalid(f"The notebook's backend cannot be: {said}") from None
+    me = getpass.getuser()
+    if isinstance(settings, LocalBackendSettings):
+        directory = settings.directory or HOME / "jobs"
+        local = LocalBackend("local", gateway, directory, allow_root=True, period=settings.period)
+        return local, f"local {directory} on {platform.node()} ({boot_id()}) as {me}"
+    if isinstance(settings, SlurmBackendSettings):
+        slurm = SlurmBackend(
+            "slurm",
+            gateway,
+            HOME / "slurm",
+            slurm_commands(settings.bin, settings.config, settings.timeout),
+            jobs=settings.jobs,
+            scratch=settings.scratch,
+            allow_root=True,
+            visibility=settings.visibility,
+            period=settings.period,
+        )
+        return slurm, f"slurm {settings.config or ''} as {me}"
+    raise Invalid(f"A notebook cannot submit to a backend of type {settings.type}.")
