@@ -197,9 +197,6 @@ class SlurmBackendSettings(Section):
 
 
 BackendSettings = Annotated[
-    LocalBackendSettings
-    | SlurmBackendSettings
-    | HTCondorBackendSettings
-    | NotebookBackendSettings,
+    LocalBackendSettings | SlurmBackendSettings | HTCondorBackendSettings | NotebookBackendSettings,
     Field(discriminator="type"),
 ]

@@ -16,6 +16,7 @@ from penstock.settings.backends import SlurmBackendSettings, SlurmJobSettings
 from penstock.settings.blueprint import Blueprint
 from penstock.settings.catalogue import profile_fields
 from penstock.settings.fields import BUILT_IN_NAMES, site_field
+from penstock.settings.htcondor import HTCondorBackendSettings, HTCondorJobSettings
 from penstock.settings.problems import KeyPath, Problem, suggest
 from penstock.settings.profiles import ProfileSettings
 from penstock.settings.root import Settings
@@ -97,23 +98,33 @@ def _extras(settings: Settings, path: KeyPath, profile: ProfileSettings) -> Iter
         *((("workers", name), group) for name, group in profile.workers.items()),
     ):
         section = settings.backends.get(group.backend)
-        if not isinstance(section, SlurmBackendSettings):
+        if not isinstance(section, SlurmBackendSettings | HTCondorBackendSettings):
             continue
         extras = {key: value for key, value in group.extras.items() if key not in AGENT_EXTRAS}
+        where = (*path, *place, "extras")
         try:
-            section.check_sayable(SlurmJobSettings.model_validate(extras))
+            if isinstance(section, HTCondorBackendSettings):
+                HTCondorJobSettings.model_validate(extras)
+            else:
+                section.check_sayable(SlurmJobSettings.model_validate(extras))
         except ValidationError as error:
-            for each in error.errors():
-                where = (*path, *place, "extras", *each["loc"])
-                if each["type"] == "extra_forbidden":
-                    text = "no setting of Slurm jobs" + suggest(
-                        str(each["loc"][0]), sorted(SlurmJobSettings.model_fields)
-                    )
-                else:
-                    text = each["msg"].removeprefix("Value error, ")
-                yield _problem(where, text)
+            yield from _mistakes(where, error, type(section.jobs))
         except ValueError as error:
-            yield _problem((*path, *place, "extras"), str(error))
+            yield _problem(where, str(error))
+
+
+def _mistakes(
+    path: KeyPath, wrong: ValidationError, model: type[SlurmJobSettings | HTCondorJobSettings]
+) -> Iterator[Problem]:
+    system = "Slurm" if model is SlurmJobSettings else "HTCondor"
+    for each in wrong.errors():
+        if each["type"] == "extra_forbidden":
+            text = f"no setting of {system} jobs" + suggest(
+                str(each["loc"][0]), sorted(model.model_fields)
+            )
+        else:
+            text = each["msg"].removeprefix("Value error, ")
+        yield _problem((*path, *each["loc"]), text)
 
 
 def _groups(profile: ProfileSettings) -> Iterator[tuple[KeyPath, str]]:
