@@ -26,6 +26,7 @@ MODULES = (
     "channel",
     "observe",
     "retirement",
+    "links",
     "scheduler",
     "worker",
     "main",

@@ -39,6 +39,10 @@ REQUIRED = {
 DEFAULTS: Message = {
     "ca": None,
     "contact_host": None,
+    "listen_host": None,
+    "scheduler_sni": None,
+    "ports": None,
+    "resources": None,
     "dashboard": True,
     "nthreads": 1,
     "memory": 0,
@@ -46,11 +50,11 @@ DEFAULTS: Message = {
     "lifetime": None,
     "lifetime_stagger": 0,
     "give_up": 86400.0,
+    "activate": None,
 }
 
 
 def here(name: str = "") -> str:
-    "activate": None,
     """The absolute path of a file in the job's private directory, where this file lies."""
     return os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
 

@@ -4,7 +4,7 @@ import contextlib
 import time
 from typing import Any, Optional, Set
 
-from penstock.agent.base import PROTOCOL, Message, python_name
+from penstock.agent.base import PROTOCOL, Failed, Message, python_name
 from penstock.agent.channel import Channel
 from penstock.agent.child import (
     CLOSE_TIME,
@@ -17,6 +17,7 @@ from penstock.agent.child import (
     security,
     versions,
 )
+from penstock.agent.links import host_setting, in_use, port_pairs
 from penstock.agent.observe import (
     attach_dashboard,
     explain_strangers,
@@ -42,19 +43,30 @@ REPORT_GAP = 0.5  # least seconds between two reports
 
 async def run_scheduler(config: Message) -> int:
     """A scheduler and its agent, from start to end; the exit code."""
-    from distributed import Scheduler
-
-    host = config["contact_host"] or address_towards(config["servers"])
-    scheduler = await Scheduler(
-        host=host,
-        port=0,
-        protocol="tls",
-        security=security(config),
-        dashboard=False,
-        dashboard_address="%s:0" % bracketed(host),
-    )
+    host = host_setting(config["contact_host"]) or address_towards(config["servers"])
+    scheduler = await started_scheduler(config, host)
     explain_strangers(scheduler)
     return await SchedulerAgent(config, scheduler, host).run()
+
+
+async def started_scheduler(config: Message, host: str) -> Any:
+    """A scheduler that listens, at ports of the configured range. Raises Failed without a free one."""
+    from distributed import Scheduler
+
+    for port, dashboard in port_pairs(config["ports"]):
+        try:
+            return await Scheduler(
+                host=host,
+                port=port,
+                protocol="tls",
+                security=security(config),
+                dashboard=False,
+                dashboard_address="%s:%d" % (bracketed(host), dashboard),
+            )
+        except Exception as error:
+            if not config["ports"] or not in_use(error):
+                raise
+    raise Failed("found no free port from %d to %d at %s" % (*config["ports"], host))
 
 
 class SchedulerAgent:

@@ -13,6 +13,7 @@ from penstock.agent.child import (
     version_of,
     version_tuple,
 )
+from penstock.agent.links import host_setting, linked_worker, say_name
 
 NANNY_START = 120.0  # seconds to spawn a worker process, import distributed and register
 
@@ -46,8 +47,15 @@ def worker_options(config: Message) -> Message:
         "security": security(config),
         "local_directory": here(),
         "death_timeout": min(NANNY_START if config["nanny"] else WORKER_START, config["give_up"]),
-        "host": config["contact_host"],
+        "host": config["listen_host"] or host_setting(config["contact_host"]),
+        "resources": config["resources"],
     }
+    if config["ports"]:
+        options["port"] = "%d:%d" % tuple(config["ports"])  # distributed takes the first free one
+    if config["nanny"]:
+        options["worker_port"] = options.get("port", 0)
+        if config["scheduler_sni"] or config["listen_host"]:
+            options["worker_class"] = linked_worker
     if config["lifetime"]:
         options["lifetime"] = "%f s" % config["lifetime"]
         options["lifetime_stagger"] = "%f s" % config["lifetime_stagger"]
@@ -57,16 +65,25 @@ def worker_options(config: Message) -> Message:
     return options
 
 
+def make_server(config: Message, failures: List[BaseException]) -> Any:
+    """The Nanny or Worker of this job, not started yet."""
+    if not config["nanny"]:
+        return linked_worker(**worker_options(config))
+    nanny = make_nanny(failures)(**worker_options(config))
+    if config["scheduler_sni"]:
+        # Its worker's process is sent the plain Security, and makes the same of it there.
+        say_name(nanny.connection_args["ssl_context"], config["scheduler_sni"])
+    return nanny
+
+
 async def run_worker(config: Message) -> int:
     """A worker (or the nanny of one), from start to end; the exit code. Raises Failed."""
     import asyncio
 
-    from distributed import Worker
-
     failures: List[BaseException] = []
     told = asyncio.get_event_loop().create_future()
     on_termination(lambda reason: None if told.done() else told.set_result(reason))
-    server = (make_nanny(failures) if config["nanny"] else Worker)(**worker_options(config))
+    server = make_server(config, failures)
     start = asyncio.ensure_future(started(server))
     await asyncio.wait({start, told}, return_when=asyncio.FIRST_COMPLETED)
     if not told.done():

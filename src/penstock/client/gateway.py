@@ -1,4 +1,4 @@
-"""``dask_gateway.Gateway`` plus events, logs and numbers of a cluster."""
+"""``dask_gateway.Gateway`` plus groups of workers, events, logs and numbers of a cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 from urllib.parse import quote
 
 from dask_gateway import Gateway as BaseGateway
-from dask_gateway import GatewayCluster
+
+from penstock.client.cluster import GatewayCluster, adapt_group, scale_group
 
 __all__ = ["Gateway", "GatewayCluster"]
 
@@ -25,6 +26,40 @@ class Gateway(BaseGateway):  # type: ignore[misc]  # dask_gateway has no types
         # The base class closes again at collection, and complains when its loop is gone by then.
         if not getattr(self, "_closed", False):
             super().__del__()
+
+    def new_cluster(
+        self, cluster_options: Any = None, shutdown_on_close: bool = True, **kwargs: Any
+    ) -> GatewayCluster:
+        """As in ``dask_gateway``; the cluster's ``scale`` and ``adapt`` know groups."""
+        return GatewayCluster(
+            **self._access(),
+            cluster_options=cluster_options,
+            shutdown_on_close=shutdown_on_close,
+            **kwargs,
+        )
+
+    def connect(self, cluster_name: str, shutdown_on_close: bool = False) -> GatewayCluster:
+        """As in ``dask_gateway``; the cluster's ``scale`` and ``adapt`` know groups."""
+        found: GatewayCluster = GatewayCluster.from_name(
+            cluster_name, shutdown_on_close=shutdown_on_close, **self._access()
+        )
+        return found
+
+    def _access(self) -> dict[str, Any]:
+        return {
+            "address": self.address,
+            "public_address": self._public_address,
+            "proxy_address": self.proxy_address,
+            "auth": self.auth,
+            "asynchronous": self.asynchronous,
+            "loop": self.loop,
+        }
+
+    async def _scale_cluster(self, cluster_name: str, n: int, group: str | None = None) -> None:
+        await scale_group(self, cluster_name, n, group)
+
+    async def _adapt_cluster(self, cluster_name: str, **wish: Any) -> None:
+        await adapt_group(self, cluster_name, **wish)
 
     async def _ask(self, cluster_name: str, what: str, **query: object) -> Any:
         pairs = "&".join(f"{key}={quote(str(value))}" for key, value in query.items())

@@ -46,9 +46,10 @@ class Control:
     """Clusters on demand. Construct, ``start``, use, ``aclose``.
 
     ``servers``: URLs that jobs reach this server at. ``agent_source``: the agent's file. ``ca``:
-    PEM that jobs need for https. ``on_route``: told a scheduler's (host, port) once it is known,
-    and None when the cluster is over. ``retention``: seconds that ended clusters are kept in the
-    store. ``period``: seconds between the reports of a scheduler.
+    PEM that jobs need for https. ``door``: the front door as workers reach it. ``on_route``: told
+    a scheduler's (host, port) once it is known, and None when the cluster is over. ``retention``:
+    seconds that ended clusters are kept in the store. ``period``: seconds between the reports of a
+    scheduler.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Control:
         servers: Sequence[str],
         agent_source: bytes,
         ca: str | None = None,
+        door: str | None = None,
         on_route: OnRoute = lambda name, address: None,
         clock: Callable[[], float] = time.time,
         retention: float = 30 * 86400.0,
@@ -68,7 +70,7 @@ class Control:
         self._backends = backends
         self._servers = servers
         self._agent_source = agent_source
-        self._ca = ca
+        self._ca, self._door = ca, door
         self._on_route = on_route
         self._clock = clock
         self._retention = retention
@@ -86,7 +88,7 @@ class Control:
         for name, backend in self._backends.items():
             site = Site(backend, self._gateway, clock=self._clock, find=find, wake=wake)
             self._sites[name] = site
-        launcher = Launcher(self._gateway, self._servers, self._agent_source, self._ca)
+        launcher = Launcher(self._gateway, self._servers, self._agent_source, self._ca, self._door)
         self._executor = Executor(self._registry, self._sites, launcher, wake)
         self._reconciler = Reconciler(
             self._registry, self._sites, self._executor, self._queue, self._drop_route

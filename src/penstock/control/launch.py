@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from penstock.control.credentials import SNI_PREFIX
 from penstock.control.facts import SCHEDULER
 from penstock.model.cluster import AGENT_EXTRAS, BatchRow, Cluster, GroupSpec
 from penstock.model.ids import BatchId
@@ -25,13 +26,15 @@ class Launcher:
     """What all jobs of this gateway have in common.
 
     ``servers``: URLs that a job can reach us at, tried in turn. ``ca``: PEM to trust for https
-    ones, None when the system's are enough.
+    ones, None when the system's are enough. ``door``: ``tls://host:port`` of the front door as
+    workers reach it.
     """
 
     gateway: str
     servers: Sequence[str]
     agent_source: bytes
     ca: str | None = None
+    door: str | None = None
 
     def batch(self, cluster: Cluster, row: BatchRow) -> Batch:
         """The submission that a journal row stands for."""
@@ -59,7 +62,8 @@ class Launcher:
             "tls_cert": cluster.tls_cert,
             "tls_key": cluster.tls_key,
             "ca": self.ca,
-            "contact_host": spec.extras.get("contact_host"),
+            "contact_host": spec.extras.get("contact_host") or spec.links.contact_host or None,
+            "ports": list(spec.links.ports) if spec.links.ports else None,
             "give_up": GIVE_UP,
             "activate": asdict(spec.activate) if spec.activate else None,
         }
@@ -70,9 +74,13 @@ class Launcher:
                 "nthreads": _threads(cluster),
                 **common,
             }
+        door = self.door if spec.links.route == "door" else None
         return {
             "role": "worker",
-            "scheduler_address": cluster.scheduler_address,
+            "scheduler_address": door or cluster.scheduler_address,
+            "scheduler_sni": SNI_PREFIX + cluster.name if door else None,
+            "listen_host": spec.links.listen_host or None,
+            "resources": dict(spec.abstract) or None,
             "nthreads": spec.nthreads,
             "memory": spec.memory,
             "nanny": spec.nanny,

@@ -103,6 +103,7 @@ async def core(
                 servers=settings.agent_urls,
                 agent_source=agent.source(),
                 ca=_ca(settings),
+                door=settings.door_address,
                 on_route=on_route,
                 retention=settings.server.history,
             ),

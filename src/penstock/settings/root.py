@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field
 
 from penstock.settings.auth import AuthSettings, SingleAuth, UsersSettings, this_user
 from penstock.settings.backends import BackendSettings, LocalBackendSettings
-from penstock.settings.base import Name, Section
+from penstock.settings.base import Name, Section, split_address
 from penstock.settings.profiles import ProfileSettings
 from penstock.settings.server import (
     DashboardSettings,
@@ -57,6 +58,19 @@ class Settings(Section):
     def agent_urls(self) -> tuple[str, ...]:
         """Where jobs reach this server, in the order to try."""
         return tuple(url.rstrip("/") for url in self.server.agent_url) or (self.listen[0].url,)
+
+    @property
+    def door_address(self) -> str:
+        """``tls://host:port`` of the front door, as workers reach it."""
+        parts = urlsplit(self.agent_urls[0])
+        host = parts.hostname or ""
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        second = self.listen[0].scheduler_endpoint
+        if self.server.door_address is not None:
+            host, port = split_address(self.server.door_address)
+        elif second is not None:
+            port = second[1]
+        return f"tls://[{host}]:{port}" if ":" in host else f"tls://{host}:{port}"
 
     @property
     def database_url(self) -> str:

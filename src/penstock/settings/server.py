@@ -46,6 +46,11 @@ class ServerSettings(Section):
         description="Address, or several in order, at which the jobs reach this server, e.g. "
         '"https://gateway.example.org". Not set: the first listening address.',
     )
+    door_address: Address | None = Field(
+        default=None,
+        description='"host:port" at which workers with `scheduler_route = "door"` reach the front '
+        "door. Not set: host and port of the first agent_url, or the port of scheduler_address.",
+    )
     ca_file: AbsolutePath | None = Field(
         default=None,
         description="CA certificates (PEM) that the jobs trust for agent_url, besides the system's.",

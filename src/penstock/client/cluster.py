@@ -1,0 +1,61 @@
+"""``dask_gateway.GatewayCluster`` whose ``scale`` and ``adapt`` can name a group of workers.
+
+The REST API has taken a group since the first version, but ``dask_gateway`` sends none, so its users
+only reach the first group of a profile.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from dask_gateway import GatewayCluster as BaseCluster
+from dask_gateway import GatewayWarning
+
+
+class GatewayCluster(BaseCluster):  # type: ignore[misc]  # dask_gateway has no types
+    """As ``dask_gateway.GatewayCluster``."""
+
+    def scale(self, n: int, group: str | None = None) -> Any:
+        """Have ``n`` workers in a group (None: the profile's first)."""
+        return self.gateway.sync(scale_group, self.gateway, self.name, n, group)
+
+    def adapt(
+        self,
+        minimum: int | None = None,
+        maximum: int | None = None,
+        active: bool = True,
+        group: str | None = None,
+    ) -> Any:
+        """Let a group (None: the profile's first) follow the load; one group of a cluster can."""
+        wish = {"minimum": minimum, "maximum": maximum, "active": active, "group": group}
+        return self.gateway.sync(adapt_group, self.gateway, self.name, **wish)
+
+
+async def scale_group(gateway: Any, name: str, n: int, group: str | None = None) -> None:
+    """Ask for ``n`` workers of a group. Warns with the server's words when it grants fewer."""
+    await _wish(gateway, name, "scale", {"count": n}, group)
+
+
+async def adapt_group(
+    gateway: Any,
+    name: str,
+    minimum: int | None = None,
+    maximum: int | None = None,
+    active: bool = True,
+    group: str | None = None,
+) -> None:
+    """Ask for workers as the load demands. Warns with the server's words when it limits them."""
+    wish = {"minimum": minimum, "maximum": maximum, "active": active}
+    await _wish(gateway, name, "adapt", wish, group)
+
+
+async def _wish(
+    gateway: Any, name: str, what: str, wish: Mapping[str, object], group: str | None
+) -> None:
+    url = f"{gateway.address}/api/v1/clusters/{name}/{what}"
+    body = wish if group is None else {**wish, "group": group}
+    answer = await (await gateway._request("POST", url, json=body)).json()
+    if not answer.get("ok", True) and answer.get("msg"):
+        warnings.warn(GatewayWarning(answer["msg"]), stacklevel=2)
