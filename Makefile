@@ -64,7 +64,8 @@ need-test-tools:
 	@missing=; \
 	PATH="$$PATH:/usr/sbin"; \
 	for pair in chromium:chromium chromedriver:chromium-driver openssl:openssl ps:procps \
-	  slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge; do \
+	  slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge \
+	  slurmrestd:slurmrestd sudo:sudo setpriv:util-linux; do \
 	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	[ -z "$$missing" ] || { echo "The tests need more: sudo apt install$$missing" >&2; exit 1; }

@@ -222,12 +222,15 @@ def free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def running_facility(
-    users: tuple[str, str], more: str = "", monitors: Sequence[str] = ()
+    users: tuple[str, str],
+    more: str = "",
+    monitors: Sequence[str] = (),
+    rig: GatewayRig | None = None,
 ) -> Iterator[Facility]:
     """A gateway for these users, with ``more`` TOML after ``CONFIG``; nothing of it stays."""
     alice, bob = users
     ports = free_ports(2)
-    rig = GatewayRig()
+    rig = rig or GatewayRig()
     facility = Facility(
         rig,
         alice,

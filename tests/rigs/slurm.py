@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-PACKAGES = "slurmctld slurmd slurm-client munge"
+PACKAGES = "slurmctld slurmd slurm-client munge slurmrestd slurm-wlm-jwt-plugin"
 MESSAGE_TIMEOUT = 3
 
 _CONFIG = Path(__file__).with_name("slurm.conf.template")
@@ -42,7 +42,9 @@ def need_slurm() -> None:
 class Slurm:
     """One cluster; ``nodes`` slurmd with as many declared CPUs each as one says."""
 
-    def __init__(self, nodes: int = 2, cpus: int = 128, array: int = 501) -> None:
+    def __init__(
+        self, nodes: int = 2, cpus: int = 128, array: int = 501, most_jobs: int = 20_000
+    ) -> None:
         # Not pytest's tmp_path: Unix sockets need a short path, other users an open one.
         self.directory = Path(tempfile.mkdtemp(prefix="pk-slurm-", dir="/tmp"))
         self.directory.chmod(0o755)
@@ -50,6 +52,7 @@ class Slurm:
         self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
         self.cpus = cpus
         self.array = array
+        self.most_jobs = most_jobs
         self.environ = {**os.environ, "SLURM_CONF": str(self.config)}
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -85,6 +88,9 @@ class Slurm:
         key = self.directory / "munge" / "munge.key"
         key.touch(mode=0o600)
         key.write_bytes(os.urandom(64))
+        jwt = self.directory / "munge" / "jwt.key"  # for slurmrestd, see rigs/slurm_acting.py
+        jwt.touch(mode=0o600)
+        jwt.write_bytes(os.urandom(32))
         port, *ports = _free_ports(1 + len(self.nodes))
         nodes = [
             f"NodeName={node} NodeHostname={node} NodeAddr=127.0.0.1 Port={node_port} "
@@ -99,6 +105,7 @@ class Slurm:
             directory=self.directory,
             message_timeout=MESSAGE_TIMEOUT,
             array=self.array,
+            most_jobs=self.most_jobs,
             nodes="\n".join(nodes),
         )
         self.config.write_text(text)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-_NAME = re.compile(r"penstock-t(\d+)[ab]")
+_NAME = re.compile(r"penstock-t(\d+)[abg]")
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +32,17 @@ def unix_users() -> Iterator[tuple[str, str]]:
     finally:
         for name in names:
             _remove(name)
+
+
+@pytest.fixture(scope="session")
+def gateway_account(unix_users: tuple[str, str]) -> Iterator[str]:
+    """A third one, for a gateway that is not root."""
+    name = f"penstock-t{os.getpid()}g"
+    try:
+        _run("useradd", "--no-create-home", "--shell", "/usr/sbin/nologin", name)
+        yield name
+    finally:
+        _remove(name)
 
 
 def _remove_stale() -> None:

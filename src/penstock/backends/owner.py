@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from penstock.model.errors import Rejected
 
+_NOT_ROOT = "jobs must not run as root: log in as another user"
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -20,30 +22,39 @@ class Identity:
     switch: bool
 
 
-def account(owner: str, *, allow_root: bool) -> pwd.struct_passwd:
-    """The account of a user for whom jobs may run. Raises Rejected when there is none such."""
-    try:
-        entry = pwd.getpwnam(owner)
-    except (KeyError, ValueError):
-        raise Rejected(f"there is no user {owner!a} on the gateway's machine") from None
-    if entry.pw_uid == 0 and not allow_root:
-        raise Rejected("jobs must not run as root: log in as another user")
+def account(owner: str) -> pwd.struct_passwd:
+    """The account of a user whom others act for. Raises Rejected when there is none, and for root."""
+    entry = _entry(owner)
+    if entry.pw_uid == 0:
+        raise Rejected(_NOT_ROOT)
     return entry
 
 
-def identify(owner: str, *, allow_root: bool) -> Identity:
-    """Who a job runs as. Raises Rejected for a user that this process may not or cannot become."""
-    entry = account(owner, allow_root=allow_root)
+def identify(owner: str, *, allow_root: bool, otherwise: str = "") -> Identity:
+    """Who a job runs as. Raises Rejected for a user that this process may not or cannot become.
+
+    ``otherwise``: what else could be done where it cannot, for the error's text.
+    """
+    entry = _entry(owner)
     me = os.geteuid()
     if me not in (0, entry.pw_uid):
         raise Rejected(
             f"this gateway runs as user {user_name(me)}, so it cannot start jobs as user {owner}: "
-            f"it must run as root for that, or, for Slurm, act by sudo or slurmrestd (act_by)"
+            f"it must run as root for that{otherwise}"
         )
+    if entry.pw_uid == 0 and not allow_root:
+        raise Rejected(_NOT_ROOT)
     if entry.pw_uid == me:
         return Identity(owner, me, os.getegid(), (), switch=False)
     groups = tuple(os.getgrouplist(owner, entry.pw_gid))
     return Identity(owner, entry.pw_uid, entry.pw_gid, groups, switch=True)
+
+
+def _entry(owner: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(owner)
+    except (KeyError, ValueError):
+        raise Rejected(f"there is no user {owner!a} on the gateway's machine") from None
 
 
 def user_name(uid: int) -> str:

@@ -126,7 +126,7 @@ class UsersSettings(Section):
     run_as: str = Field(
         default="",
         description="The account of all jobs, or \"{user}\" for each user's own. Not set: each user's "
-        "own if the server runs as root, else the server's.",
+        "own if the server runs as root or a backend's `act_by` says how else, otherwise the server's.",
     )
     min_uid: int = Field(
         default=1000,

@@ -9,7 +9,11 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field
 
 from penstock.settings.auth import AuthSettings, SingleAuth, UsersSettings, this_user
-from penstock.settings.backends import BackendSettings, LocalBackendSettings
+from penstock.settings.backends import (
+    BackendSettings,
+    LocalBackendSettings,
+    SlurmBackendSettings,
+)
 from penstock.settings.base import Name, Section, split_address
 from penstock.settings.profiles import ProfileSettings
 from penstock.settings.server import (
@@ -51,8 +55,14 @@ class Settings(Section):
 
     def unix_user(self, name: str) -> str:
         """As which Unix user the jobs of an authenticated user run."""
-        run_as = self.users.run_as or ("{user}" if os.geteuid() == 0 else this_user())
+        run_as = self.users.run_as or ("{user}" if self._acts_for_users else this_user())
         return self.auth.unix_name(name) if run_as == "{user}" else run_as
+
+    @property
+    def _acts_for_users(self) -> bool:
+        sections = self.backends.values()
+        others = any(isinstance(s, SlurmBackendSettings) and s.act_by != "itself" for s in sections)
+        return others or os.geteuid() == 0
 
     @property
     def agent_urls(self) -> tuple[str, ...]:

@@ -133,4 +133,9 @@ class Itself:
 
     async def _identity(self, owner: str) -> Identity:
         """In a thread: a directory server may be slow."""
-        return await asyncio.to_thread(identify, owner, allow_root=self._allow_root)
+        return await asyncio.to_thread(
+            identify,
+            owner,
+            allow_root=self._allow_root,
+            otherwise=", or act by sudo or slurmrestd (the backend's act_by)",
+        )

@@ -118,7 +118,7 @@ class Rest:
         self, method: str, path: str, owner: str, body: Mapping[str, Any] | None = None
     ) -> Reply:
         """One request as a user. Raises Rejected, Unavailable (not sent) or Uncertain."""
-        name = (await asyncio.to_thread(account, owner, allow_root=False)).pw_name
+        name = (await asyncio.to_thread(account, owner)).pw_name
         headers = {
             "X-SLURM-USER-NAME": name,
             "X-SLURM-USER-TOKEN": await self._tokens.of(name),
