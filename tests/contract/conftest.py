@@ -8,12 +8,13 @@ import pytest
 
 from rigs.backends import BackendRig, FakeRig, LocalRig
 from rigs.condor_jobs import CondorRig
+from rigs.relay import RelayRig
 from rigs.slurm_jobs import SlurmRig
 
 RIGS = ["fake", "local", "local-as-user", "slurm", "slurm-as-user", "htcondor", "htcondor-token"]
 
 
-@pytest.fixture(params=RIGS)
+@pytest.fixture(params=[*RIGS, "notebook"])
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[BackendRig]:
     """One backend with nothing in it; whatever the test leaves running is ended."""
     made = _make(request)
@@ -32,6 +33,8 @@ async def judging_rig(request: pytest.FixtureRequest) -> AsyncIterator[BackendRi
 def _make(request: pytest.FixtureRequest) -> BackendRig:
     if request.param == "fake":
         return FakeRig()
+    if request.param == "notebook":  # which judges nothing itself
+        return RelayRig()
     if request.param.startswith("htcondor"):  # whose jobs are never root's
         owner = request.getfixturevalue("unix_users")[0]
         way = request.param.partition("-")[2] or "itself"

@@ -50,6 +50,7 @@ class Hands:
             "observe": self._observe,
             "cancel": self._cancel,
             "logs": self._logs,
+            "forget": self._forget,
         }
         verb = verbs.get(str(message.get("op")))
         try:
@@ -121,6 +122,10 @@ class Hands:
         size = min(MAX_LOG, tail) if isinstance(tail, int) else MAX_LOG
         text = await self.backend.logs(self._job(message.get("job")), tail=size)
         return {"op": "done", "text": text}
+
+    async def _forget(self, message: Message) -> dict[str, object]:
+        await self.backend.forget(self._cluster)
+        return {"op": "done"}
 
     # -- within --
 

@@ -125,15 +125,20 @@ class RelayBackend:
     async def logs(self, job: Job, *, tail: int) -> str:
         """The end of a job's output, as its notebook reads it. Raises Unavailable without one."""
         ledger = self._ledgers.get(job.batch.cluster)
-        place = next((p for _, p in ledger.places_of([job])), None) if ledger else None
+        if ledger is None:
+            return ""
+        place = next((p for _, p in ledger.places_of([job])), None)
         if place is None or not place.holders:
             raise Unavailable("no notebook is connected to this cluster that could read it")
         question = {"op": "logs", "job": handle_of(job), "tail": tail}
         return parse_text(await place.holders[-1].ask(question, self._timeout))[-tail:]
 
     async def forget(self, cluster: str) -> None:
-        """Nothing of a cluster is kept here once it is over."""
-        self.over(cluster, "")
+        """Let a notebook that is there delete what it keeps. Raises Unavailable when it cannot."""
+        ledger = self._ledgers.get(cluster)
+        if ledger is not None and ledger.active is not None:
+            await ledger.active.ask({"op": "forget"}, self._timeout)
+        self.over(cluster, "the gateway has forgotten it")
 
     async def aclose(self) -> None:
         """Jobs and notebooks go on; the notebooks come back to the next server."""

@@ -25,6 +25,7 @@ Server → notebook
   {"op": "observe", "id": 8}
   {"op": "cancel", "id": 9, "jobs": [[sequence, index, native], …]}
   {"op": "logs", "id": 10, "job": [sequence, index, native], "tail": bytes}
+  {"op": "forget", "id": 11}                      delete the output of its jobs
   {"op": "standby", "by": "…"}                    another notebook submits from now on
   {"op": "active", "from": "…"}                   this one does, and not "from" any more
   {"op": "over", "reason": "…"}                   the cluster has ended: end what is left, and go
