@@ -18,6 +18,7 @@ _COMMANDS = {
     "door": ("penstock.cli.door", "Run the front door alone (systemd starts it this way)."),
     "stop": ("penstock.cli.stop", "Stop the server; with --clusters everything."),
     "config": ("penstock.cli.config", "Check or show a configuration."),
+    "doctor": ("penstock.cli.doctor", "Examine this installation and its batch systems."),
     "list": ("penstock.cli.clusters", "List your clusters."),
     "show": ("penstock.cli.clusters", "Show a cluster, its workers and what happened."),
     "logs": ("penstock.cli.clusters", "Print the end of a job's output."),

@@ -20,22 +20,28 @@ from penstock.settings.site_options import SelectOption, parse_target
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Jobs of one kind. ``name``: for people. ``most``: the largest that a user may ask for."""
+    """Jobs of one kind. ``name``: for people. ``most``: the largest that a user may ask for.
+    ``env``: their variables, for the user who was asked for."""
 
     name: str
     python: str
     resources: Resources
     most: Resources
     extras: Mapping[str, object] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
-def demands(settings: Settings, backend: str) -> tuple[Demand, ...]:
+def demands(
+    settings: Settings, backend: str, *, account: str = "user", home: str = "/"
+) -> tuple[Demand, ...]:
     """All that profiles send to a backend: with the options' defaults, and with each choice that a
-    ``select`` option offers for an extra. Equal ones are told once."""
+    ``select`` option offers for an extra. Equal ones are told once. ``account``, ``home``: of whom
+    the jobs would be."""
     found: list[Demand] = []
     for name, profile in settings.profiles.items():
         for title, choices in _variants(profile):
-            spec = _spec(name, profile, choices)
+            blueprint = _blueprint(profile, choices)
+            spec = blueprint.build(name, account, home)[0]
             for demand in _of_spec(name, title, profile, spec, backend):
                 if not any(replace(demand, name=other.name) == other for other in found):
                     found.append(demand)
@@ -56,13 +62,13 @@ def _sets_extra(name: str, option: SelectOption) -> bool:
     return bool(parse_target(option.target or f"workers.extras.{name}").extra)
 
 
-def _spec(name: str, profile: ProfileSettings, choices: Mapping[str, str]) -> ClusterSpec:
+def _blueprint(profile: ProfileSettings, choices: Mapping[str, str]) -> Blueprint:
     fields = profile_fields(profile)
     values = {key: each.default for key, each in fields.items()}
     values.update((key, fields[key].parse(choice)) for key, choice in choices.items())
     blueprint = Blueprint(profile)
     blueprint.apply(fields, values)
-    return blueprint.build(name, "user", "/")[0]
+    return blueprint
 
 
 def _of_spec(
@@ -74,9 +80,8 @@ def _of_spec(
         if group.backend == backend:
             extras = {k: v for k, v in group.extras.items() if k not in AGENT_EXTRAS}
             most = _most(profile, what, group.resources)
-            yield Demand(
-                f"profile {name}, {what}{title}", group.python, group.resources, most, extras
-            )
+            label = f"profile {name}, {what}{title}"
+            yield Demand(label, group.python, group.resources, most, extras, group.env)
 
 
 def _most(profile: ProfileSettings, what: str, usual: Resources) -> Resources:

@@ -13,14 +13,15 @@ import os
 import platform
 import pwd
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from penstock.backends.base import Capabilities
-from penstock.backends.local import ending, journal
+from penstock.backends.insight import Finding
+from penstock.backends.local import doctor, ending, journal
 from penstock.backends.local.changes import Changes
 from penstock.backends.local.ending import Enders, Key, Targets
 from penstock.backends.local.journal import Look, Record
@@ -32,6 +33,7 @@ from penstock.backends.owner import identify, user_name
 from penstock.model.errors import BackendError, Unavailable, Uncertain
 from penstock.model.ids import BatchId
 from penstock.model.job import Batch, Job, Phase, Snapshot
+from penstock.settings.demands import Demand
 
 T = TypeVar("T")
 MAX_BATCH = 500
@@ -58,12 +60,14 @@ class LocalBackend:
         grace: float = 10.0,
         recent: float = 900.0,
         period: float = 5.0,
+        demands: Sequence[Demand] = (),
     ) -> None:
         self.name = name
         self.capabilities = Capabilities(max_batch=MAX_BATCH, visibility=visibility, period=period)
         self._gateway = gateway
         self._allow_root = allow_root
         self._grace = grace
+        self._directory, self._demands = directory, demands
         self._tree = Tree(directory, gateway, shared=os.geteuid() == 0, recent=recent)
         self._table = ProcessTable()
         self._changes = Changes(directory, self._tree.socket_name)
@@ -107,6 +111,10 @@ class LocalBackend:
     async def forget(self, cluster: str) -> None:
         """Delete the directories of a cluster. Raises Unavailable when one cannot be deleted."""
         await self._in(self._looker, lambda: self._forget(cluster))
+
+    def examine(self, owner: str | None = None) -> AsyncIterator[Finding]:
+        """See ``penstock.backends.insight.Examined``."""
+        return doctor.examine(self._directory, self._demands, owner, allow_root=self._allow_root)
 
     async def aclose(self) -> None:
         """Stop watching; jobs go on."""
