@@ -81,6 +81,9 @@ demo: $(VENV)/.demo ## gateway, cluster and a real analysis (KEEP=1 leaves them 
 bench-door: $(VENV)/.dev ## the front door beside the Go proxy and a direct connection
 	@$(BIN)/python -m bench.door
 
+bench-slurm: $(VENV)/.dev ## clusters on a real Slurm beside dask-gateway-server (root)
+	@$(BIN)/python -m bench.slurm
+
 bench-control: $(VENV)/.dev ## 1,000 clusters of 100 workers on the fake backend
 	@$(BIN)/python -m bench.control
 
