@@ -25,7 +25,10 @@ SHELLS = ("/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash", "/bin/sh")
 
 SHELL_ONLY = ("BASH_ENV", "ENV")  # would have the shell run something else first
 
-SHELLS_OWN = ("_", "SHLVL", "PWD", "OLDPWD")  # a shell changes them by itself
+SHELLS_OWN = (  # a shell changes or forgets them by itself
+    *("_", "SHLVL", "PWD", "OLDPWD", "IFS", "OPTIND", "LINENO", "SECONDS", "RANDOM", "SRANDOM"),
+    *("PS1", "PS2", "PS4", "COLUMNS", "LINES", "PPID", "EPOCHSECONDS", "EPOCHREALTIME"),
+)
 
 DUMP = """
 import os, sys

@@ -117,7 +117,8 @@ def test_scripts_run_in_order_and_their_variables_arrive(prefix: Prefix) -> None
     prefix.script("c.csh", "setenv ORDER csh")
     prefix.script("d.sh", 'export SEES="$CONDA_PREFIX|$STATE"; echo to stderr >&2')
     prefix.state(STATE="s")
-    odd = {"BASH_FUNC_f%%": "() {\n  echo 'x'\n}", "with-dash": "1", "BASH_ENV": "/nope"}
+    shells = {"PS1": "$ ", "OPTIND": "3", "SECONDS": "9", "IFS": ":", "COLUMNS": "7"}
+    odd = {**shells, "BASH_FUNC_f%%": "() {\n  echo 'x'\n}", "with-dash": "1", "BASH_ENV": "/nope"}
     done = conda(prefix, {**BASE, **odd, "PWD": "/was", "BYTES": os.fsdecode(b"\xff\n")})
     assert len(done.shells) == 1
     assert done.env["ORDER"] == "ab"
@@ -126,6 +127,7 @@ def test_scripts_run_in_order_and_their_variables_arrive(prefix: Prefix) -> None
     assert done.env["SEES"] == f"{prefix.path}|s"
     assert done.env["BYTES"] == os.fsdecode(b"\xff\n")
     assert (done.env["PWD"], done.env["with-dash"], done.env["BASH_ENV"]) == ("/was", "1", "/nope")
+    assert {name: done.env[name] for name in shells} == shells
     assert "echo 'x'" in done.env["BASH_FUNC_f%%"]
     assert not {"KEPT", "LOCAL", "SHLVL", "_", "OLDPWD"} & done.env.keys()
     assert not [name for name in done.env if name.startswith("penstock")]

@@ -1,0 +1,304 @@
+"""The Python environments that users name: activated, checked, and free of their notebook's own.
+
+The same for jobs of Slurm and of this machine, through the unmodified client. The environments are
+real ones of another Unix user's reach, with all that conda and pixi would put beside their Python.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import cloudpickle
+import pytest
+from dask_gateway.client import GatewayClusterError
+
+from rigs.environments import base_python, environment
+from rigs.facility import running_facility
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+SETTINGS = """
+[backends.slurm]
+type = "slurm"
+config = "{config}"
+scratch = "{scratch}"
+period = "500 ms"
+
+[backends.slurm.jobs]
+log_directory = "{scratch}/logs-{{user}}"
+
+[profiles.slurm]
+scheduler = {{ backend = "slurm" }}
+
+[profiles.slurm.workers.default]
+backend = "slurm"
+max_memory = "8 GiB"
+nanny = false
+
+[profiles.slurm.options.queue]
+type = "select"
+choices = {{ cms = "main", hammer = "small" }}
+target = "workers.extras.partition"
+
+[profiles.slurm.environment]
+conda_dirs = ["{depot}/cms/conda/envs"]
+
+[profiles.local.workers.default]
+max_memory = "8 GiB"
+
+[profiles.local.options.queue]
+type = "select"
+choices = ["cms", "hammer"]
+target = "env.QUEUE"
+
+[profiles.local.environment]
+conda_dirs = ["{{home}}/.conda/envs", "{depot}/cms/conda/envs"]
+keep = ["BASH_FUNC_*"]
+"""
+
+MANIFEST = """
+[workspace]
+name = "ana"
+channels = ["conda-forge"]
+platforms = ["linux-64"]
+
+[activation]
+scripts = ["setup.sh"]
+env = { ANA_DATA = "$PIXI_PROJECT_ROOT/data" }
+
+[feature.gpu.activation]
+env = { ANA_DEVICE = "gpu" }
+
+[environments]
+gpu = ["gpu"]
+"""
+
+FUNCTION = "() {  eval `/usr/bin/modulecmd bash $*`\n echo '}'\n}"
+
+
+class Depot:
+    """A facility's shared directory with environments, as everybody can read it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.conda = self.prefix("cms/kernels/python3")
+        self.named = self.prefix("cms/conda/envs/ml")
+        self.project = root / "users" / "ana"
+        self.prefix("users/ana/.pixi/envs/default")
+        self.gpu = self.prefix("users/ana/.pixi/envs/gpu")
+        self.write("users/ana/pixi.toml", MANIFEST)
+        self.write("users/ana/setup.sh", "export ANA_SETUP=done\nno-such-command\n")
+        self.empty = environment("empty").parents[1]
+        self.write("notebook/notebook_helper.py", "ANSWER = 42\n")
+
+    def prefix(self, name: str) -> Path:
+        """An environment with distributed, looking as conda and pixi make it."""
+        place = self.root / name
+        command = [str(base_python()), "-m", "venv", "--without-pip", str(place)]
+        subprocess.run(command, check=True, umask=0o022)
+        [packages] = (environment("new").parents[1] / "lib").glob("python*/site-packages")
+        self.write(f"{name}/lib/{packages.parent.name}/site-packages/base.pth", f"{packages}\n")
+        self.write(f"{name}/conda-meta/history", "")
+        state = {"env_vars": {"OF_STATE": "state's", "NOT_WANTED": "***unset***"}}
+        self.write(f"{name}/conda-meta/state", json.dumps(state))
+        script = 'export OF_SCRIPT="$CONDA_PREFIX + $OF_STATE"\nunset OLD_ROOT\n'
+        self.write(f"{name}/etc/conda/activate.d/activate-root.sh", script)
+        return place
+
+    def write(self, name: str, text: str) -> None:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def notebook(self) -> dict[str, str]:
+        """All of ``os.environ`` of a notebook in another conda environment."""
+        return {
+            "PATH": "/opt/notebook/bin:/usr/local/bin:/usr/bin:/bin",
+            "HOME": "/home/jovyan",
+            "USER": "jovyan",
+            "SHELL": "/bin/bash",
+            "CONDA_PREFIX": "/opt/notebook",
+            "CONDA_DEFAULT_ENV": "notebook",
+            "CONDA_SHLVL": "2",
+            "VIRTUAL_ENV": "/opt/other",
+            "PYTHONHOME": "/opt/notebook",
+            "PYTHONPATH": f"{self.root}/notebook",
+            "LD_LIBRARY_PATH": f"{self.root}/lib",
+            "LD_PRELOAD": "/opt/notebook/lib/libtcmalloc.so",
+            "X509_USER_PROXY": "/tmp/x509up_u1000",
+            "JUPYTERHUB_API_TOKEN": "secret-of-the-hub",
+            "JUPYTERHUB_USER": "jovyan",
+            "JPY_PARENT_PID": "7",
+            "MY_PASSWORD": "secret-of-mine",
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+            "SLURM_JOB_ID": "1",
+            "OLD_ROOT": "/opt/notebook/root",
+            "NOT_WANTED": "x",
+            "BASH_FUNC_module%%": FUNCTION,
+            "PS1": "\\[\\e[0m\\]$(date)\n> ",
+            "QUOTED": "'\"\\$HOME`id`\n\tä",
+        }
+
+
+@pytest.fixture(scope="module")
+def depot():
+    root = Path(tempfile.mkdtemp(prefix="pk-depot-", dir="/tmp"))
+    old = os.umask(0o022)
+    try:
+        root.chmod(0o755)
+        yield Depot(root)
+    finally:
+        os.umask(old)
+        shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def facility(unix_users, slurm_cluster, depot):
+    text = SETTINGS.format(
+        config=slurm_cluster.config, scratch=slurm_cluster.directory / "scratch", depot=depot.root
+    )
+    with running_facility(unix_users, text.replace("{", "{{").replace("}", "}}")) as facility:
+        yield facility
+
+
+@pytest.fixture
+def gateway(facility):
+    with facility.client(facility.alice) as gateway:
+        yield gateway
+
+
+@pytest.fixture(params=["slurm", "local"])
+def profile(request):
+    return request.param
+
+
+def look_around():
+    """What a job's Python sees."""
+    import os
+    import shutil
+    import sys
+
+    return {"env": dict(os.environ), "prefix": sys.prefix, "python": shutil.which("python")}
+
+
+def helped():
+    """By a module on the notebook's PYTHONPATH."""
+    import notebook_helper
+
+    return notebook_helper.ANSWER
+
+
+def test_a_conda_environment_and_all_of_a_notebooks_variables(
+    gateway, facility, depot, profile, slurm
+):
+    sent = depot.notebook()
+    options = {"conda_env": f"{depot.conda}/", "queue": "cms", "env": sent}
+    with (
+        gateway.new_cluster(profile=profile, worker_cores=1, worker_memory=4, **options) as cluster,
+        cluster.get_client() as dask,
+    ):
+        cluster.scale(1)
+        dask.wait_for_workers(1, timeout=120)
+        [worker] = dask.run(look_around).values()
+        for seen in (worker, dask.run_on_scheduler(look_around)):
+            env = seen["env"]
+            assert (seen["prefix"], seen["python"]) == (
+                str(depot.conda),
+                f"{depot.conda}/bin/python",
+            )
+            assert env["CONDA_PREFIX"] == env["CONDA_DEFAULT_ENV"] == str(depot.conda)
+            assert env["OF_STATE"] == "state's"
+            assert env["OF_SCRIPT"] == f"{depot.conda} + state's"
+            assert env["USER"] == facility.alice
+            for name in ("PYTHONPATH", "LD_LIBRARY_PATH", "X509_USER_PROXY", "PS1", "QUOTED"):
+                assert env[name] == sent[name], name
+            gone = {"OLD_ROOT", "NOT_WANTED", "VIRTUAL_ENV", "PYTHONHOME", "LD_PRELOAD"}
+            assert not gone & env.keys()
+            assert "secret-of" not in str(env)
+        assert list(dask.run(helped).values()) == [42]
+        if profile == "slurm":
+            assert ("main",) in slurm.squeue("Partition", states="R")
+        else:
+            assert worker["env"]["QUEUE"] == "cms"
+            assert "modulecmd" in worker["env"]["BASH_FUNC_module%%"]
+        [report] = [each for each in gateway.list_clusters() if each.name == cluster.name]
+        dropped = {"JUPYTERHUB_API_TOKEN", "MY_PASSWORD", "SLURM_JOB_ID", "PYTHONHOME", "HOME"}
+        assert dropped <= set(report.options["env_dropped"])
+        assert report.options["conda_env"] == str(depot.conda)
+        assert not dropped & report.options["env"].keys()
+        shown = facility.cli(facility.alice, "show", cluster.name).stdout
+        assert "Not passed on, as the profile says: " in shown
+        assert "JUPYTERHUB_API_TOKEN" in shown
+        assert "secret-of" not in shown
+
+
+def test_a_pixi_environment_and_a_script_that_fails(gateway, facility, depot, profile):
+    with (
+        gateway.new_cluster(
+            profile=profile, pixi_project=str(depot.project / "pixi.toml"), pixi_env="gpu"
+        ) as cluster,
+        cluster.get_client() as dask,
+    ):
+        seen = dask.run_on_scheduler(look_around)
+        assert seen["prefix"] == str(depot.gpu)
+        expected = {
+            "PIXI_PROJECT_ROOT": str(depot.project),
+            "PIXI_PROJECT_NAME": "ana",
+            "PIXI_PROJECT_MANIFEST": f"{depot.project}/pixi.toml",
+            "PIXI_ENVIRONMENT_NAME": "gpu",
+            "PIXI_IN_SHELL": "1",
+            "CONDA_PREFIX": str(depot.gpu),
+            "CONDA_DEFAULT_ENV": "ana:gpu",
+            "OF_SCRIPT": f"{depot.gpu} + state's",
+            "ANA_SETUP": "done",
+            "ANA_DATA": f"{depot.project}/data",
+            "ANA_DEVICE": "gpu",
+        }
+        assert {name: seen["env"].get(name) for name in expected} == expected
+        said = facility.cli(facility.alice, "logs", cluster.name).stdout
+        assert "no-such-command" in said
+        assert f"penstock: {depot.project}/setup.sh ended with code 127" in said
+
+
+def test_what_is_not_there_is_refused_before_anything_is_submitted(gateway, depot, profile):
+    root = depot.root
+    for options, words in [
+        (
+            {"conda_env": f"{root}/cms"},
+            f"no Python environment at '{root}/cms': {root}/cms/bin/python is missing",
+        ),
+        ({"conda_env": "mll"}, "no .*environment .*/cms/conda/envs/mll/bin/python"),
+        ({"venv": f"{root}/venv"}, "venv: there is no Python environment at"),
+        (
+            {"pixi_project": str(depot.project), "pixi_env": "cuda"},
+            "no environment 'cuda' in .* run 'pixi install -e cuda' .* name one of default, gpu",
+        ),
+        (
+            {"pixi_project": str(depot.project), "conda_env": str(depot.conda)},
+            "conda_env and pixi_project exclude each other",
+        ),
+        ({"pixi_env": "gpu"}, "pixi_env needs pixi_project"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            gateway.new_cluster(profile=profile, **options)
+
+
+def test_an_environment_without_distributed_is_told_with_what_to_do(gateway, depot, profile):
+    words = f"no distributed in {depot.empty}/bin/python .*: install dask and distributed there"
+    with pytest.raises(GatewayClusterError, match=words):
+        gateway.new_cluster(profile=profile, venv=str(depot.empty))
+
+
+def test_a_name_that_only_the_nodes_may_know(gateway, depot):
+    """Of two directories the gateway sees one, and there it is."""
+    cluster = gateway.new_cluster(profile="local", conda_env="ml")
+    with cluster, cluster.get_client() as dask:
+        seen = dask.run_on_scheduler(look_around)
+        assert seen["prefix"] == str(depot.named)
+        assert seen["env"]["CONDA_DEFAULT_ENV"] == "ml"
