@@ -211,7 +211,7 @@ class HTCondorBackend:
             self._hints.discard(hint)
 
     async def logs(self, job: Job, *, tail: int) -> str:
-        """The end of a job's output: from its machine while it runs, and else what came back."""
+        """The end of a job's output: what came back, or from its machine while it runs."""
         record = self._records.find(job.batch)
         if record is None:
             return ""
@@ -220,17 +220,20 @@ class HTCondorBackend:
             identity = await self._file_identity(record.owner)
         except Rejected:  # the account is gone
             return ""
-        native = f"{job.native.partition('.')[0]}.{job.index}"
-        if job.phase in (Phase.RUNNING, Phase.ENDING):
-            words = [*self._where, "-maxbytes", str(tail), native]
-            done = await self._run(actor, "condor_tail", *words)
-            if done.code == 0:
-                return done.output[-tail:].decode(errors="replace")
         path = f"{record.logs}/{job.index}.log"
         data = await self._files.tail(path, tail, identity)
-        if data is None and self._spool:
-            await self._run(actor, "condor_transfer_data", *self._where, native)
-            data = await self._files.tail(path, tail, identity)
+        if data is None:
+            jobs = await self._look(job.batch)
+            now = next(
+                (one for one in jobs if (one.index, one.owner) == (job.index, job.owner)), None
+            )
+            if now is not None and now.phase in (Phase.RUNNING, Phase.ENDING):
+                words = [*self._where, "-maxbytes", str(tail), now.native]
+                done = await self._run(actor, "condor_tail", *words)
+                data = done.output[-tail:] if done.code == 0 else None
+            elif now is not None and self._spool and not now.alive:
+                await self._run(actor, "condor_transfer_data", *self._where, now.native)
+                data = await self._files.tail(path, tail, identity)
         return (data or b"").decode(errors="replace")
 
     async def forget(self, cluster: str) -> None:
@@ -255,8 +258,8 @@ class HTCondorBackend:
 
     # --- helpers -----------------------------------------------------------------------------
 
-    async def _look(self) -> list[Job]:
-        words = [*self._where, *parse.look_arguments(self._gateway)]
+    async def _look(self, batch: BatchId | None = None) -> list[Job]:
+        words = [*self._where, *parse.look_arguments(self._gateway, batch)]
         done = await self._commands.run("condor_q", *words)
         failure = parse.ask_error("condor_q", done.code, done.errors)
         if failure is not None:

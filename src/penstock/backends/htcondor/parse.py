@@ -48,19 +48,23 @@ _UNAVAILABLE = re.compile(
     r"Token .*expired|not authorized|PERMISSION DENIED",
     re.IGNORECASE,
 )
-_FULL = re.compile(r"MAX_JOBS_PER_OWNER|MAX_JOBS_SUBMITTED|would exceed", re.IGNORECASE)
+_FULL = re.compile(r"would exceed MAX_JOBS_PER_OWNER|MAX_JOBS_SUBMITTED", re.IGNORECASE)
 _UNCERTAIN = re.compile(
-    r"commit|Failed to end classad|Connection closed|Broken pipe|Connection reset|"
-    r"Failed to (?:spool|transfer)|DCSchedd::spoolJobFiles|Communication error|timed? ?out",
+    r"Failed to end classad|Connection closed|Broken pipe|Connection reset|Communication error|"
+    r"Failed to (?:spool|transfer)|spoolJobFiles|timed? ?out",
     re.IGNORECASE,
 )
+_NOT_COMMITTED = re.compile(r".*Failed to commit job submission.*\n?")
+"""What follows it is why the schedd refused; alone, it may be only the answer that was lost."""
 _ABSENT = re.compile(r"Couldn't find/remove all jobs matching|not found", re.IGNORECASE)
 
 
-def look_arguments(gateway: str) -> list[str]:
-    """The arguments of ``condor_q`` for ``parse_look``."""
+def look_arguments(gateway: str, batch: BatchId | None = None) -> list[str]:
+    """The arguments of ``condor_q`` for ``parse_look``; ``batch``: only this one."""
     prefix = f"p-{gateway}-"
     mine = f'substr(PenstockTag, 0, {len(prefix)}) =?= "{prefix}"'
+    if batch is not None:
+        mine = f'PenstockTag =?= "{batch.tag}"'
     return ["-allusers", "-json", "-attributes", ",".join(ATTRIBUTES), "-constraint", mine]
 
 
@@ -255,13 +259,15 @@ def submit_error(code: int | None, errors: str) -> BackendError | None:
     words = said(errors)
     if code is None:
         return Uncertain(f"condor_submit did not end in time ({words})")
+    rest = _NOT_COMMITTED.sub("", errors)
+    unreachable = _UNAVAILABLE.search(rest)
     if _FULL.search(errors):
         return Full(f"HTCondor takes no more jobs now: {words}")
-    if _UNAVAILABLE.search(errors):
+    if unreachable and rest == errors:
         return Unavailable(f"HTCondor cannot be reached: {words}")
-    if _UNCERTAIN.search(errors) or code < 0 or not errors.strip():
+    if unreachable or _UNCERTAIN.search(rest) or code < 0 or not rest.strip():
         return Uncertain(f"condor_submit ended with {code}: {words}")
-    return Rejected(f"HTCondor refused the job: {words}")
+    return Rejected(f"HTCondor refused the job: {said(rest)}")
 
 
 def ask_error(command: str, code: int | None, errors: str) -> Unavailable | None:
@@ -283,5 +289,7 @@ def removal_error(code: int | None, errors: str) -> Unavailable | None:
 
 
 def was_absent(code: int | None, errors: str) -> bool:
-    """Whether ``condor_rm`` found nothing, which it also says of jobs that it may not touch."""
-    return code == 1 and _ABSENT.search(errors) is not None
+    """Whether ``condor_rm`` found nothing, which it also says of jobs that it may not touch (and,
+    besides the reason, when it was not let in)."""
+    let_in = _UNAVAILABLE.search(errors) is None
+    return code == 1 and let_in and _ABSENT.search(errors) is not None
