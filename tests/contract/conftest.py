@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from penstock.backends.slurm.sudo import Sudo
 from rigs.backends import BackendRig, FakeRig, LocalRig
 from rigs.condor_jobs import CondorRig
 from rigs.relay import RelayRig
 from rigs.slurm_jobs import SlurmRig
 
-RIGS = ["fake", "local", "local-as-user", "slurm", "slurm-as-user", "htcondor", "htcondor-token"]
+RIGS = ["fake", "local", "local-as-user", "slurm", "slurm-by-sudo", "htcondor", "htcondor-token"]
 
 
 @pytest.fixture(params=[*RIGS, "notebook"])
@@ -39,8 +40,9 @@ def _make(request: pytest.FixtureRequest) -> BackendRig:
         owner = request.getfixturevalue("unix_users")[0]
         way = request.param.partition("-")[2] or "itself"
         return CondorRig(request.getfixturevalue("condor"), owner, way)
-    as_user = request.param.endswith("-as-user")
-    owner = request.getfixturevalue("unix_users")[0] if as_user else None
+    other = "-" in request.param
+    owner = request.getfixturevalue("unix_users")[0] if other else None
     if request.param.startswith("slurm"):
-        return SlurmRig(request.getfixturevalue("slurm"), owner)
+        way = Sudo(request.getfixturevalue("slurm_helper"), timeout=30.0) if other else None
+        return SlurmRig(request.getfixturevalue("slurm"), owner, way)
     return LocalRig(owner)

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from penstock.backends.slurm import helper
 from rigs.gateway import GatewayRig
 from rigs.slurm import Slurm
@@ -45,6 +47,13 @@ def installed_helper(cluster: Slurm) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(place)
+
+
+@pytest.fixture(scope="session")
+def slurm_helper(slurm_cluster: Slurm) -> Iterator[Path]:
+    """One for the session. Tests that act by sudo as root need no rule, the helper decides the same."""
+    with installed_helper(slurm_cluster) as path:
+        yield path
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.backends.slurm import SlurmBackend, slurm_commands
+from penstock.backends.slurm.acting import Acting
 from penstock.model.ids import new_gateway_id
 from penstock.model.job import Job
 from penstock.settings.backends import SlurmJobSettings
@@ -22,9 +23,12 @@ from rigs.slurm import Slurm
 class SlurmRig:
     """The Slurm backend under the contract suite, with jobs of one user."""
 
-    def __init__(self, cluster: Slurm, owner: str | None = None) -> None:
+    def __init__(
+        self, cluster: Slurm, owner: str | None = None, acting: Acting | None = None
+    ) -> None:
         self.gateway = new_gateway_id()
         self.owner = owner or getpass.getuser()
+        self.acting = acting
         self.cluster = cluster
         self.directory = Path(tempfile.mkdtemp(prefix="pk-notes-", dir="/tmp"))
         self.directory.chmod(0o755)
@@ -44,7 +48,7 @@ class SlurmRig:
             jobs=SlurmJobSettings.model_validate(jobs),
             allow_root=True,
             scratch=self.cluster.directory / "scratch",
-            **settings,
+            **{"acting": self.acting, **settings},
         )
         self._opened.append(backend)
         return backend

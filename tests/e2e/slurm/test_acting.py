@@ -24,7 +24,6 @@ from rigs.slurm_acting import (
     UnprivilegedGateway,
     ask_helper,
     become,
-    installed_helper,
     slurmrestd,
     sudo_rule,
 )
@@ -61,10 +60,10 @@ nanny = false
 
 
 @pytest.fixture(scope="module")
-def helper(slurm_cluster, gateway_account, unix_users):
+def helper(slurm_helper, gateway_account, unix_users):
     """The helper, and the rule that lets the gateway's account start it."""
-    with installed_helper(slurm_cluster) as path, sudo_rule(gateway_account, unix_users, path):
-        yield path
+    with sudo_rule(gateway_account, unix_users, slurm_helper):
+        yield slurm_helper
 
 
 @pytest.fixture(scope="module", params=WAYS)

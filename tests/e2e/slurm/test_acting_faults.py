@@ -15,16 +15,10 @@ from penstock.backends.slurm.tokens import TokenFile
 from penstock.model.errors import Rejected, Unavailable, Uncertain
 from penstock.model.job import Phase
 from rigs.backends import make_batch, observe_until, until
-from rigs.slurm_acting import installed_helper, slurmrestd
+from rigs.slurm_acting import slurmrestd
 from rigs.slurm_jobs import SlurmRig
 
 SLEEP = b"import time; time.sleep(1000)"
-
-
-@pytest.fixture(scope="module")
-def helper(slurm_cluster):
-    with installed_helper(slurm_cluster) as path:
-        yield path
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +41,7 @@ def acting(request):
 
     def make(seconds: float = 20.0):
         if request.param == "sudo":
-            return Sudo(request.getfixturevalue("helper"), timeout=seconds)
+            return Sudo(request.getfixturevalue("slurm_helper"), timeout=seconds)
         daemon = request.getfixturevalue("daemon")
         tokens = TokenFile(daemon.place / "gateway.token")
         return Rest(daemon.url, tokens, timeout=seconds)
