@@ -78,6 +78,12 @@ def check_distributed(version: Optional[str]) -> None:
         raise Broken(text % (version, python_name()))
 
 
+def foreign() -> str:
+    """What may stand before an environment's own packages: often a notebook's, of another one."""
+    path = os.environ.get("PYTHONPATH", "")
+    return " (PYTHONPATH is set, whose packages come first: %s)" % path[:500] if path else ""
+
+
 def import_distributed() -> Any:
     """The user's ``distributed``. Raises Broken with the exact reason."""
     try:
@@ -86,8 +92,8 @@ def import_distributed() -> Any:
         version = version_of("distributed")
         if version is not None or getattr(error, "name", "") != "distributed":
             check_distributed(version)
-            text = "distributed %s in %s cannot be imported: %s"
-            raise Broken(text % (version, python_name(), describe(error))) from error
+            text = "distributed %s in %s cannot be imported: %s%s"
+            raise Broken(text % (version, python_name(), describe(error), foreign())) from error
         check_distributed(None)
     check_distributed(str(getattr(distributed, "__version__", "0")))
     return distributed

@@ -61,7 +61,8 @@ class Obituaries:
             self._registry.note(entry.cluster, "stopping", reason)
             return
         entry.failed_job = end.sequence
-        await self.fail(entry, words.scheduler_ended(phrase, output))
+        python = entry.cluster.spec.scheduler.python
+        await self.fail(entry, words.scheduler_ended(phrase, output, python))
 
     async def late_report(self, entry: Entry, report: ExitReport) -> None:
         """A scheduler's exit report that came after the batch system had shown its end."""

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Sequence
 from penstock.control.channel import ExitReport, printable
 from penstock.control.facts import SCHEDULER, Jobs, Tracked
 from penstock.model.cluster import Cluster
-from penstock.model.job import Exit, Job, Phase
+from penstock.model.job import Exit, Job
+
+_NO_PYTHON = "its Python is not there"
+"""Backends' words, which do not know the path."""
 
 LAST_LINES = 20
 LAST_CHARACTERS = 2000
@@ -94,8 +97,12 @@ def output(said: str) -> str:
     return f" Its last output:\n{tail}" if tail else " It left no output."
 
 
-def scheduler_ended(phrase: str, said: str) -> str:
-    """Why a cluster failed whose scheduler's job is over."""
+def scheduler_ended(phrase: str, said: str, python: str = "") -> str:
+    """Why a cluster failed whose scheduler's job is over; ``python`` is the one that it ran."""
+    if python:
+        phrase = phrase.replace(_NO_PYTHON, f"its Python {printable(python)} is not there")
+    if phrase.startswith(_EXITS[Exit.TIME_LIMIT]):
+        return f"The scheduler's job {phrase}, and the cluster ended with it."
     if _UNREADABLE.search(said):
         phrase += ": its Python is too old, Dask clusters need Python 3.8 or newer"
     return f"The scheduler {phrase}.{output(said)}"

@@ -295,7 +295,13 @@ def test_an_environment_without_distributed_is_told_with_what_to_do(gateway, dep
         gateway.new_cluster(profile=profile, venv=str(depot.empty))
 
 
-def test_a_name_that_only_the_nodes_may_know(gateway, depot):
+def test_a_path_that_the_gateway_does_not_see_is_left_to_the_nodes(gateway):
+    words = "its Python /nowhere/envs/cms/bin/python is not there on the node"
+    with pytest.raises(GatewayClusterError, match=words):
+        gateway.new_cluster(profile="slurm", conda_env="/nowhere/envs/cms")
+
+
+def test_a_name_is_looked_for_in_all_places(gateway, depot):
     """Of two directories the gateway sees one, and there it is."""
     cluster = gateway.new_cluster(profile="local", conda_env="ml")
     with cluster, cluster.get_client() as dask:
