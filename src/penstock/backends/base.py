@@ -6,9 +6,9 @@ of one. The core never learns which backend it drives.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from penstock.model.job import Batch, Job, Snapshot
 
@@ -63,3 +63,15 @@ class Backend(Protocol):
 
     async def aclose(self) -> None:
         """Let go of connections and watchers; jobs go on."""
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A backend that may know before a submission how long its jobs will be let run. Optional:
+    a limit that is only known once jobs run (a partition's default) shows in ``Job.ends``."""
+
+    def time_limit(self, extras: Mapping[str, object]) -> float | None:
+        """Seconds that jobs with these ``Batch.extras`` may run; None when they do not say so.
+
+        Raises Rejected for extras that no job can have.
+        """

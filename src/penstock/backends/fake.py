@@ -13,13 +13,13 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from penstock.backends.base import Capabilities
-from penstock.model.errors import Rejected, Unavailable, Uncertain
+from penstock.model.errors import Full, Rejected, Unavailable, Uncertain
 from penstock.model.ids import BatchId
-from penstock.model.job import Batch, Exit, Job, Phase, Snapshot
+from penstock.model.job import Batch, Exit, Job, Phase, Role, Snapshot
 
 NEVER = math.inf
 
@@ -37,7 +37,8 @@ class Faults:
     the caller cannot know. ``unavailable``: certainly not taken. ``partial``: a look misses some
     jobs and says so. ``blind``: a look gets no answer. ``deaf``: a cancel gets no answer, and
     part of it happened. ``dies``: a job dies within ``dies_within`` seconds of running.
-    ``refuse``: the words of a refusal of every submission, empty for none.
+    ``refuse``: the words of a refusal of every submission, empty for none. ``places``: the most
+    jobs that may wait; a batch that does not fit is not taken.
     """
 
     lost_reply: float = 0.0
@@ -51,6 +52,7 @@ class Faults:
     dies: float = 0.0
     dies_within: float = 30.0
     refuse: str = ""
+    places: float = math.inf
     latency: float = 0.0
     queue_wait: float = 0.0
     cancel_time: float = 0.0
@@ -65,6 +67,7 @@ class _Life:
     starts: float
     ends: float = NEVER
     gone: float = NEVER
+    limit: float | None = None
     exit: Exit = Exit.DONE
     code: int = 0
     reason: str = ""
@@ -94,6 +97,8 @@ class FakeBackend:
         self.name = name
         self.capabilities = capabilities or Capabilities(visibility=2.0, period=1.0)
         self.faults = faults or Faults()
+        self.limits: dict[Role, float] = {}
+        """Seconds after which jobs of a role are ended, whatever they do."""
         self.unsure: set[str] = set()
         """Clusters whose jobs no look shows now, and says so."""
         self.submitted: list[BatchId] = []
@@ -115,6 +120,10 @@ class FakeBackend:
             raise Rejected(faults.refuse)
         if self._happens(faults.unavailable):
             raise Unavailable(f"{self.name}: connection refused")
+        if faults.places < math.inf:
+            waiting = sum(job.phase in (Phase.QUEUED, Phase.HELD) for job in self.alive())
+            if waiting + batch.count > faults.places:
+                raise Full(f"{self.name}: job submit limit")
         if self._happens(faults.lost_request):
             raise Uncertain(f"{self.name}: timed out")
         late = self._happens(faults.late)
@@ -171,6 +180,11 @@ class FakeBackend:
     async def aclose(self) -> None:
         """As ``Backend.aclose``: nothing is held."""
 
+    def time_limit(self, extras: Mapping[str, object]) -> float | None:
+        """As ``Timed.time_limit``: the extra ``time``, in seconds."""
+        limit = extras.get("time")
+        return float(limit) if isinstance(limit, (int, float)) else None
+
     # -- what a test does to it --
 
     def finish(
@@ -197,11 +211,13 @@ class FakeBackend:
         """Keep a queued job from running."""
         life = self._batches[batch].lives[index]
         life.held, life.starts = reason, NEVER
+        _bound(life, life.limit)
 
     def run(self, batch: BatchId, index: int) -> None:
         """Let a queued or held job run now."""
         life = self._batches[batch].lives[index]
         life.held, life.starts = "", min(life.starts, self._clock())
+        _bound(life, life.limit)
         self._changed.set()
 
     def forge(self, job: Job) -> None:
@@ -234,10 +250,18 @@ class FakeBackend:
         for index in range(batch.count):
             wait = delay + self.faults.queue_wait * self._rng.random()
             life = _Life(
-                Job(batch.id, index, f"{len(self.submitted)}.{index}", batch.owner, Phase.QUEUED),
+                Job(
+                    batch.id,
+                    index,
+                    f"{len(self.submitted)}.{index}",
+                    batch.owner,
+                    Phase.QUEUED,
+                    submitted=now,
+                ),
                 visible=now + delay,
                 starts=now + wait,
             )
+            _bound(life, self.limits.get(batch.role))
             if self._happens(self.faults.dies):
                 life.ends = life.starts + self.faults.dies_within * self._rng.random()
                 life.gone, life.exit, life.code = life.ends, Exit.FAILED, 1
@@ -275,6 +299,14 @@ class FakeBackend:
         return shown
 
 
+def _bound(life: _Life, limit: float | None) -> None:
+    """Let a job that has yet to start end at its time limit."""
+    life.limit = limit
+    if limit is not None:
+        life.ends = life.gone = life.starts + limit
+        life.exit, life.code = Exit.TIME_LIMIT, 143
+
+
 def _as_it_is(life: _Life, now: float) -> Job:
     """The job at this moment; the same object as long as nothing about it changes."""
     job = life.job
@@ -284,7 +316,8 @@ def _as_it_is(life: _Life, now: float) -> Job:
     if phase is Phase.EXITED:
         job = replace(job, phase=phase, exit=life.exit, exit_code=life.code, reason=life.reason)
     elif phase is Phase.RUNNING:
-        job = replace(job, phase=phase, since=life.starts, node="node", reason="")
+        ends = None if life.limit is None else life.starts + life.limit
+        job = replace(job, phase=phase, since=life.starts, node="node", reason="", ends=ends)
     else:
         job = replace(job, phase=phase, reason=life.held)
     life.job = job

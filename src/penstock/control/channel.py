@@ -60,7 +60,8 @@ class Retired:
 
 @dataclass(frozen=True, slots=True)
 class ExitReport:
-    """What a dying process's agent says. ``worker``: None for the scheduler."""
+    """What a dying process's agent says. ``last_words``: nothing but the end of its output, since
+    it was told to end."""
 
     sequence: int
     index: int
@@ -68,6 +69,7 @@ class ExitReport:
     code: int | None
     reason: str
     tail: str
+    last_words: bool = False
 
 
 def parse_hello(message: Mapping[str, Any]) -> Hello:
@@ -141,6 +143,7 @@ def parse_exit(report: Mapping[str, Any]) -> ExitReport:
         code=code,
         reason=text(report, "reason"),
         tail=printable(_text(report, "tail", None)[-MAX_TAIL:], newlines=True),
+        last_words=report.get("last_words") is True,
     )
 
 

@@ -11,22 +11,24 @@ import asyncio
 import builtins
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from penstock.backends.base import Backend
 from penstock.control import situate, words
-from penstock.control.channel import parse_address
+from penstock.control.channel import parse_address, parse_exit
 from penstock.control.credentials import new_credentials
 from penstock.control.entry import Entry, Link, Live
 from penstock.control.execute import Executor
 from penstock.control.housekeeping import forget_old
 from penstock.control.launch import Launcher
 from penstock.control.loop import Reconciler
-from penstock.control.obituary import find_job
+from penstock.control.output import Outputs
 from penstock.control.queue import WakeQueue
 from penstock.control.registry import Registry, StoreLike
 from penstock.control.sessions import OnRoute, Sessions
 from penstock.control.site import Site
+from penstock.control.tails import Tails
 from penstock.control.tasks import end_tasks
 from penstock.control.wishes import Wishes
 from penstock.model.cluster import Cluster, ClusterSpec, Event, Status
@@ -49,7 +51,7 @@ class Control:
     PEM that jobs need for https. ``door``: the front door as workers reach it. ``on_route``: told
     a scheduler's (host, port) once it is known, and None when the cluster is over. ``retention``:
     seconds that ended clusters are kept in the store. ``period``: seconds between the reports of a
-    scheduler.
+    scheduler. ``tails``: where the last output of jobs is kept, None for nowhere.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Control:
         clock: Callable[[], float] = time.time,
         retention: float = 30 * 86400.0,
         period: float = 5.0,
+        tails: Path | None = None,
     ) -> None:
         self._registry = Registry(store, clock)
         self._backends = backends
@@ -75,6 +78,7 @@ class Control:
         self._clock = clock
         self._retention = retention
         self._period = period
+        self._tails = Tails(tails)
         self._queue = WakeQueue()
         self._wishes = Wishes(self._registry, self._queue)
         self._sites: dict[str, Site] = {}
@@ -88,6 +92,7 @@ class Control:
         for name, backend in self._backends.items():
             site = Site(backend, self._gateway, clock=self._clock, find=find, wake=wake)
             self._sites[name] = site
+        self._outputs = Outputs(self._sites, self._gateway, self._tails)
         launcher = Launcher(self._gateway, self._servers, self._agent_source, self._ca, self._door)
         self._executor = Executor(self._registry, self._sites, launcher, wake)
         self._reconciler = Reconciler(
@@ -159,12 +164,12 @@ class Control:
         """The cluster of this name, ended ones too for a day."""
         return self._registry.find(name)
 
-    def list(
     @property
     def backends(self) -> Mapping[str, Backend]:
         """The batch systems by name, for whoever watches them."""
         return self._backends
 
+    def list(
         self, *, user: str | None = None, statuses: Collection[Status] | None = None
     ) -> list[Cluster]:
         """Clusters in the order of their making; by default the active ones of all users."""
@@ -241,13 +246,7 @@ class Control:
         Raises NotFound for a job that the cluster never had, Unavailable when the batch system
         does not answer.
         """
-        entry = self._entry(name)
-        row, index = entry.find(job)
-        if row is None:
-            raise NotFound(f"Cluster {name} has no job {job!r}.")
-        site = self._sites[row.backend]
-        found = find_job(site, self._gateway, row, index)
-        return await site.backend.logs(found, tail=tail)
+        return await self._outputs.logs(self._entry(name), job, tail)
 
     def live(self, name: str) -> Live | None:
         """The last report of a cluster's scheduler, None when it never reported."""
@@ -262,7 +261,11 @@ class Control:
 
     async def message(self, name: str, link: Link, message: Mapping[str, Any]) -> None:
         """A frame of a connected agent. Raises Invalid when it is malformed."""
-        await self._sessions.message(self._entry(name), link, message)
+        entry = self._entry(name)
+        if message.get("op") == "output":
+            self._outputs.answered(link, message)
+        else:
+            await self._sessions.message(entry, link, message)
 
     async def disconnected(self, name: str, link: Link) -> None:
         """A channel is gone."""
@@ -272,7 +275,10 @@ class Control:
 
     async def exited(self, name: str, report: Mapping[str, Any]) -> None:
         """A job's process died and its agent says how. Raises NotFound, Invalid."""
-        await self._sessions.exited(self._entry(name), report)
+        entry, said = self._entry(name), parse_exit(report)
+        await self._outputs.keep(entry, said)
+        if not said.last_words:
+            await self._sessions.exited(entry, said)
 
     # -- within --
 
@@ -280,7 +286,11 @@ class Control:
         while True:
             await asyncio.sleep(3600.0)
             await forget_old(
-                self._registry, self._backends, remember=REMEMBER, retention=self._retention
+                self._registry,
+                self._backends,
+                self._tails,
+                remember=REMEMBER,
+                retention=self._retention,
             )
 
     def _restore(self, entry: Entry) -> None:

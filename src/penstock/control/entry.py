@@ -14,7 +14,10 @@ from typing import Protocol
 
 from penstock.control.channel import ExitReport
 from penstock.control.deaths import Health
-from penstock.control.facts import NEVER, SCHEDULER, Tracked
+from penstock.control.facts import NEVER, NOT_TAKEN, SCHEDULER, Tracked
+from penstock.control.room import Load, Pressed
+from penstock.control.waiting import Said
+from penstock.control.walltime import Lifetime
 from penstock.model.cluster import BatchRow, Cluster
 from penstock.model.ids import parse_worker_name
 
@@ -84,6 +87,11 @@ class Entry:
     exit_reports: dict[tuple[int, int], ExitReport] = field(default_factory=dict)
     retired: dict[int, set[int]] = field(default_factory=dict)
     failed_job: int | None = None
+    lives: dict[str, Lifetime | None] = field(default_factory=dict)
+    pressed: dict[str, Pressed] = field(default_factory=dict)
+    planned: dict[str, int] = field(default_factory=dict)
+    targets: list[tuple[float, int]] = field(default_factory=list)
+    waits: dict[str, Said] = field(default_factory=dict)
     told: dict[str, tuple[str, float]] = field(default_factory=dict)
     revived: set[str] = field(default_factory=set)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -97,12 +105,33 @@ class Entry:
         return None
 
     def current(self) -> dict[str, int]:
-        """How many jobs each group has or will have."""
+        """How many jobs each group has or will have, those not counted that are leaving."""
         counts: dict[str, int] = {}
         for tracked in self.rows.values():
             row = tracked.row
-            counts[row.group] = counts.get(row.group, 0) + len(row.wanted)
+            number = len(row.wanted) - len(row.wanted & tracked.leaving.keys())
+            counts[row.group] = counts.get(row.group, 0) + number
         return counts
+
+    def leaving(self) -> dict[str, int]:
+        """How many workers of each group leave soon, because their time is nearly over."""
+        counts: dict[str, int] = {}
+        for tracked in self.rows.values():
+            if tracked.leaving:
+                row = tracked.row
+                number = len(row.wanted & tracked.leaving.keys())
+                counts[row.group] = counts.get(row.group, 0) + number
+        return counts
+
+    def load(self, backend: str) -> Load:
+        """What waits and what there is of this cluster in a backend, or is about to be."""
+        waiting = alive = self.planned.get(backend, 0)
+        for tracked in self.rows.values():
+            if tracked.row.backend == backend and not isinstance(tracked.outcome, NOT_TAKEN):
+                wanted = tracked.row.wanted
+                alive += len(wanted)
+                waiting += len(wanted) - len(wanted & tracked.ran.keys())
+        return Load(waiting, alive)
 
     def find(self, job: str) -> tuple[BatchRow | None, int]:
         """The row and index of a job's name (s0-0, w3-4); no row when there never was such a job."""
@@ -145,6 +174,10 @@ class Entry:
         self.retired.clear()
         self.exit_reports.clear()
         self.told.clear()
+        self.lives.clear()
+        self.pressed.clear()
+        self.targets.clear()
+        self.waits.clear()
 
     async def change(self, timeout: float) -> None:
         """Return when the cluster's status may have changed, or after ``timeout`` seconds."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import structlog
 
-from penstock.control import absorb, words
+from penstock.control import absorb, crowding, words
 from penstock.control.deaths import died
 from penstock.control.entry import Asked, Entry
 from penstock.control.facts import (
@@ -28,12 +28,13 @@ from penstock.control.facts import (
     Submit,
     Tracked,
 )
-from penstock.control.launch import Launcher, group_spec
+from penstock.control.launch import Launcher, group_spec, time_limit
 from penstock.control.obituary import Obituaries
 from penstock.control.registry import Registry
+from penstock.control.room import refused, taken
 from penstock.control.site import Site
 from penstock.model.cluster import BatchRow, RowState
-from penstock.model.errors import BackendError, Rejected, Unavailable, Uncertain
+from penstock.model.errors import Absent, BackendError, Full, Rejected, Unavailable, Uncertain
 
 SUBMIT_LIMIT = 300.0
 """Seconds after which a submission without an answer counts as uncertain."""
@@ -63,7 +64,21 @@ class Executor:
         self._retire_id = 0
         self.submitting: set[asyncio.Task[None]] = set()
 
+    def reserve(self, entry: Entry, plan: Plan) -> None:
+        """Claim room in queues for what a plan submits, before anybody else plans."""
+        for action in plan.actions:
+            if isinstance(action, Submit):
+                place = group_spec(entry.cluster, action.group).backend
+                entry.planned[place] = entry.planned.get(place, 0) + action.count
+
     async def execute(self, entry: Entry, plan: Plan) -> bool:
+        """As ``_execute``; what was reserved is in the journal by then, or given up."""
+        try:
+            return await self._execute(entry, plan)
+        finally:
+            entry.planned.clear()
+
+    async def _execute(self, entry: Entry, plan: Plan) -> bool:
         """Carry a plan out. Returns whether the journal changed, so that a new plan is due.
 
         Raises StoreError before anything rests on what could not be written.
@@ -148,7 +163,7 @@ class Executor:
         # Not even a sequence whose intent could not be written is used again.
         entry.next_sequence += 1
         await self._registry.store.add_row(row)
-        tracked = entry.rows[row.sequence] = Tracked(row)
+        tracked = entry.rows[row.sequence] = Tracked(row, watched=True)
         task = asyncio.ensure_future(self._submitting(entry, tracked))
         self.submitting.add(task)
         task.add_done_callback(self.submitting.discard)
@@ -161,7 +176,7 @@ class Executor:
         tracked.outcome = error
         tracked.accepted = error is None or tracked.accepted
         tracked.settled_at = _now()
-        self._tell(entry, site, error)
+        self._tell(entry, site, row, error)
         site.poke()
         self._wake(entry.cluster.name)
 
@@ -172,7 +187,9 @@ class Executor:
         if site.hold_until > _now():
             return Unavailable(site.trouble)
         try:
-            batch = self._launcher.batch(entry.cluster, tracked.row)
+            spec = group_spec(entry.cluster, tracked.row.group)
+            limit = time_limit(site.backend, spec)
+            batch = self._launcher.batch(entry.cluster, tracked.row, limit)
             await asyncio.wait_for(site.backend.submit(batch), SUBMIT_LIMIT)
         except BackendError as error:
             return error
@@ -183,18 +200,32 @@ class Executor:
             return Uncertain(f"{site.name}: {error}")
         return None
 
-    def _tell(self, entry: Entry, site: Site, error: BackendError | None) -> None:
+    def _tell(self, entry: Entry, site: Site, row: BatchRow, error: BackendError | None) -> None:
         """What a submission's end means for the backend and for what the user reads."""
         if isinstance(error, Withdrawn):
             return
         if isinstance(error, Unavailable):
             site.refused(_now(), str(error))
             self._registry.note_once(entry, "unavailable", site.excuse)
+        elif isinstance(error, Absent):
+            site.absent(entry.cluster.name, _now())
+            self._registry.note_once(entry, "unavailable", str(error))
         elif isinstance(error, Uncertain):
             text = f"{site.name} gave no clear answer, looking whether it took the job: {error}"
             self._registry.note(entry.cluster, "uncertain", text)
         else:
             site.answered()
+            site.present(entry.cluster.name)
+            self._press(entry, site.name, row, error)
+
+    def _press(self, entry: Entry, place: str, row: BatchRow, error: BackendError | None) -> None:
+        """Learn how many jobs fit into a queue that was found full."""
+        before = entry.pressed.get(place)
+        if isinstance(error, Full):
+            load = crowding.load_of(crowding.fellows(entry, self._registry), place)
+            entry.pressed[place] = refused(before, row.count, str(error), load=load, now=_now())
+        elif error is None and before is not None:
+            entry.pressed[place] = taken(before, row.count)
 
     # -- the channel --
 

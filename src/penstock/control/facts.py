@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from penstock.backends.base import Capabilities
 from penstock.model.cluster import BatchRow
-from penstock.model.errors import BackendError
+from penstock.model.errors import Absent, BackendError, Full, Rejected, Unavailable
 from penstock.model.job import Job
 
 Jobs = Mapping[int, Mapping[int, Job]]
@@ -25,6 +25,9 @@ NEVER = -math.inf
 
 SCHEDULER = ""
 """The group of a cluster's scheduler."""
+
+NOT_TAKEN = (Rejected, Unavailable, Full, Absent)
+"""Outcomes of a submission after which there certainly is no job of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,10 @@ class Tracked:
     the submit; ``accepted`` says that it returned, or that the job has spoken to us.
     ``seen`` are the indices that a look has shown, ``registered`` those that the scheduler has as
     workers now, ``served`` those that it ever had. ``ran`` maps a running index to when we first
-    saw it run. For accounting: ``first_ran`` is when the first of them began, and ``job_seconds``
-    the sum of run times that ``ran`` does not hold.
+    saw it run; ``watched``: by the process that submitted it, so from the start. ``leaving`` maps
+    a worker whose time is nearly over to its last moment, see ``walltime``. For accounting:
+    ``first_ran`` is when the first of them began, and ``job_seconds`` the sum of run times that
+    ``ran`` does not hold.
     """
 
     row: BatchRow
@@ -64,6 +69,8 @@ class Tracked:
     registered: set[int] = field(default_factory=set)
     served: set[int] = field(default_factory=set)
     ran: dict[int, float] = field(default_factory=dict)
+    watched: bool = False
+    leaving: dict[int, float] = field(default_factory=dict)
     first_ran: float | None = None
     job_seconds: float = 0.0
 
@@ -78,6 +85,9 @@ class Situation:
     over. ``retired``: indices that the scheduler has let go. ``retiring``: groups with an
     unanswered retire request. ``linked``: the scheduler's agent can be asked. ``heard_at``: when
     it last spoke. ``stopping``: all shall end; ``forced``: and not only what waits in a queue.
+    ``keep``: how many jobs a group may have that work, those that are leaving too; absent: as
+    desired. ``room``: how many jobs a group may submit now; absent: any number. ``patience``: as
+    many waiting jobs as a group may have beyond what is desired, and until when.
     """
 
     rows: Mapping[int, Tracked]
@@ -95,6 +105,9 @@ class Situation:
     heard_at: float = NEVER
     stopping: bool = False
     forced: bool = False
+    keep: Mapping[str, int] = field(default_factory=dict)
+    room: Mapping[str, int] = field(default_factory=dict)
+    patience: Mapping[str, tuple[int, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +175,12 @@ class Plan:
     """What to do, in this order; journal writes come before everything that acts on them.
 
     ``wake_at`` is when time alone may change the plan; ``awaited`` are the backends of which the
-    next look may, even if it shows the same jobs; ``held`` are groups that may not submit yet.
+    next look may, even if it shows the same jobs; ``held`` are groups that may not submit yet;
+    ``crowded`` are how many jobs a group lacks for which there is no room in the queue.
     """
 
     actions: list[Action] = field(default_factory=list)
     wake_at: float = math.inf
     awaited: set[str] = field(default_factory=set)
     held: set[str] = field(default_factory=set)
+    crowded: dict[str, int] = field(default_factory=dict)

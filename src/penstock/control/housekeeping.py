@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import structlog
 
 from penstock.backends.base import Backend
 from penstock.control.registry import Registry
+from penstock.control.tails import Tails
 from penstock.model.errors import PenstockError
 
 log = structlog.get_logger()
 
 
 async def forget_old(
-    registry: Registry, backends: Mapping[str, Backend], *, remember: float, retention: float
+    registry: Registry,
+    backends: Mapping[str, Backend],
+    tails: Tails,
+    *,
+    remember: float,
+    retention: float,
 ) -> None:
     """Clusters that ended ``remember`` seconds ago leave the memory, after ``retention`` all."""
     now = registry.clock()
@@ -29,6 +36,7 @@ async def forget_old(
         return
     for name in purged:
         registry.entries.pop(name, None)
+        await asyncio.to_thread(tails.forget, name)
         for backend in backends.values():
             await _forget(backend, name)
 

@@ -10,9 +10,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from penstock.backends.base import Backend, Timed
 from penstock.control.credentials import SNI_PREFIX
 from penstock.control.facts import SCHEDULER
+from penstock.control.walltime import Lifetime, lifetime
 from penstock.model.cluster import AGENT_EXTRAS, BatchRow, Cluster, GroupSpec
+from penstock.model.errors import PenstockError
 from penstock.model.ids import BatchId
 from penstock.model.job import Batch, Role
 from penstock.model.wire import AGENT_FILE, CONFIG_FILE
@@ -36,10 +39,13 @@ class Launcher:
     ca: str | None = None
     door: str | None = None
 
-    def batch(self, cluster: Cluster, row: BatchRow) -> Batch:
-        """The submission that a journal row stands for."""
+    def batch(self, cluster: Cluster, row: BatchRow, limit: float | None = None) -> Batch:
+        """The submission that a journal row stands for.
+
+        ``limit``: seconds that the batch system lets its jobs run, None when it is not known yet.
+        """
         spec = group_spec(cluster, row.group)
-        config = json.dumps(self.config(cluster, row, spec))
+        config = json.dumps(self.config(cluster, row, spec, limit))
         return Batch(
             id=BatchId(self.gateway, cluster.name, row.sequence),
             owner=row.owner,
@@ -49,10 +55,12 @@ class Launcher:
             env=dict(spec.env),
             files={AGENT_FILE: self.agent_source, CONFIG_FILE: config.encode()},
             resources=spec.resources,
-            extras={k: v for k, v in spec.extras.items() if k not in AGENT_EXTRAS},
+            extras=batch_extras(spec),
         )
 
-    def config(self, cluster: Cluster, row: BatchRow, spec: GroupSpec) -> Mapping[str, object]:
+    def config(
+        self, cluster: Cluster, row: BatchRow, spec: GroupSpec, limit: float | None = None
+    ) -> Mapping[str, object]:
         """The agent's configuration, see ``AGENT_CONFIG`` in ``penstock.model.wire``."""
         common: dict[str, object] = {
             "cluster": cluster.name,
@@ -75,6 +83,7 @@ class Launcher:
                 **common,
             }
         door = self.door if spec.links.route == "door" else None
+        life = lifetime(spec, limit)
         return {
             "role": "worker",
             "scheduler_address": door or cluster.scheduler_address,
@@ -84,8 +93,8 @@ class Launcher:
             "nthreads": spec.nthreads,
             "memory": spec.memory,
             "nanny": spec.nanny,
-            "lifetime": spec.extras.get("lifetime"),
-            "lifetime_stagger": spec.extras.get("lifetime_stagger", 0),
+            "lifetime": life and life.seconds,
+            "lifetime_stagger": life.stagger if life else 0,
             **common,
         }
 
@@ -94,6 +103,24 @@ def _threads(cluster: Cluster) -> int:
     """Threads of a worker that ``adapt`` would bring, so that the first target counts workers."""
     group = cluster.spec.default_group
     return cluster.spec.workers[group].nthreads if group else 1
+
+
+def batch_extras(spec: GroupSpec) -> dict[str, object]:
+    """What a group's backend is told of its extras: all but what is the agent's."""
+    return {key: value for key, value in spec.extras.items() if key not in AGENT_EXTRAS}
+
+
+def group_life(backend: Backend, spec: GroupSpec) -> Lifetime | None:
+    """How long the workers of a group work at most, as far as it is known before they run."""
+    try:
+        return lifetime(spec, time_limit(backend, spec))
+    except PenstockError:  # nothing is submitted with such settings
+        return None
+
+
+def time_limit(backend: Backend, spec: GroupSpec) -> float | None:
+    """Seconds that a backend says beforehand that a group's jobs may run. Raises Rejected."""
+    return backend.time_limit(batch_extras(spec)) if isinstance(backend, Timed) else None
 
 
 def group_spec(cluster: Cluster, group: str) -> GroupSpec:

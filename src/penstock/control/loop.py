@@ -7,21 +7,23 @@ from journal, last look and wishes, and a round that fails half-way is simply tr
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 
 import structlog
 
-from penstock.control import lifecycle, situate, timeouts, words
+from penstock.control import lifecycle, situate, timeouts, walltime, words
 from penstock.control.absorb import absorb
 from penstock.control.channel import ExitReport
 from penstock.control.entry import Entry
 from penstock.control.execute import Executor
-from penstock.control.facts import Plan
-from penstock.control.launch import group_spec
+from penstock.control.facts import SCHEDULER
+from penstock.control.launch import group_life, group_spec
 from penstock.control.plan import plan
 from penstock.control.queue import WakeQueue
 from penstock.control.registry import Registry
 from penstock.control.site import Site
+from penstock.control.tell import Teller
 from penstock.model.cluster import Status
 from penstock.model.errors import StoreError
 
@@ -54,6 +56,7 @@ class Reconciler:
         self._queue = queue
         self._on_final = on_final
         self._watching_since = _now()
+        self._teller = Teller(registry, sites)
 
     async def working(self) -> None:
         """Take woken clusters for ever."""
@@ -86,13 +89,14 @@ class Reconciler:
             await self._registry.flush()
             return
         now = _now()
-        self._absorb(entry, now)
+        following = self._absorb(entry, now)
         while entry.revived:
             await self._executor.obituaries.revive(entry, entry.revived.pop())
         await self._end_what_is_due(entry, now)
-        answer = plan(situate.situation(entry, self._sites, now))
+        answer = plan(situate.situation(entry, self._registry, self._sites, now))
+        self._executor.reserve(entry, answer)
         self._await_looks(entry, answer.awaited)
-        self._say_why(entry, answer, now)
+        self._teller.why(entry, answer, now)
         if await self._executor.execute(entry, answer):
             self._queue.wake(name)
         elif entry.cluster.status is Status.STOPPING and not entry.rows:
@@ -100,7 +104,8 @@ class Reconciler:
         await self._registry.flush()
         again = situate.next_time(entry, situate.facts(entry, self._watching_since), now)
         # A limit that was reached has had its effect by now; whatever else, never spin.
-        self._queue.wake_at(name, max(min(answer.wake_at, again), now + LEAST_PAUSE))
+        when = min(answer.wake_at, again, following)
+        self._queue.wake_at(name, max(when, now + LEAST_PAUSE))
 
     async def stop(
         self, entry: Entry, reason: str, stop_as: Status = Status.STOPPED, kind: str = "stopping"
@@ -117,23 +122,33 @@ class Reconciler:
             entry.grace_ends = _now() + GRACE
         self._queue.wake(cluster.name)
 
-    def _absorb(self, entry: Entry, now: float) -> None:
-        wall = self._registry.clock()
+    def _absorb(self, entry: Entry, now: float) -> float:
+        """Take the last looks in. When a worker's time will be nearly over, of the steady clock."""
+        wall, following = self._registry.clock(), math.inf
+        new, first = 0, math.inf
         for tracked in entry.rows.values():
-            site = self._sites[tracked.row.backend]
-            look = site.look.of(entry.cluster.name)
-            absorb(tracked, site.jobs_of(entry.cluster.name), look, wall=wall, now=now)
-
-    def _say_why(self, entry: Entry, answer: Plan, now: float) -> None:
-        """Why something that is wanted does not run yet, in the batch system's words."""
-        for group in answer.held:
-            site = self._sites[group_spec(entry.cluster, group).backend]
-            if site.hold_until > now:
-                self._registry.note_once(entry, "unavailable", site.excuse)
-        for site in self._sites.values():
+            row, site = tracked.row, self._sites[tracked.row.backend]
             jobs = site.jobs_of(entry.cluster.name)
-            text = words.waiting(entry.rows.values(), jobs, site.name)
-            self._registry.note_once(entry, "waiting", text)
+            absorb(tracked, jobs, site.look.of(entry.cluster.name), wall=wall, now=now)
+            if row.group == SCHEDULER:
+                job = jobs.get(row.sequence, {}).get(0)
+                left = self._teller.scheduler_ends(entry, job) if job else None
+                following = min(following, math.inf if left is None else now + left)
+                continue
+            life = self._life(entry, row.group, site)
+            more, at = walltime.mark(tracked, jobs, life, wall=wall, now=now)
+            following = min(following, at)
+            if more > 0:
+                new += more
+                first = min(first, *tracked.leaving.values())
+        if new:
+            self._teller.leaving(entry, new, wall + first - now)
+        return following
+
+    def _life(self, entry: Entry, group: str, site: Site) -> walltime.Lifetime | None:
+        if group not in entry.lives:
+            entry.lives[group] = group_life(site.backend, group_spec(entry.cluster, group))
+        return entry.lives[group]
 
     # -- limits of time --
 

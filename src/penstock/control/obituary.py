@@ -29,6 +29,9 @@ LOGS_LIMIT = 10.0
 _BLAMELESS = (Exit.PREEMPTED, Exit.TIME_LIMIT)
 """Ends that say nothing about whether the group's workers can run."""
 
+_ON_TIME = (None, Exit.DONE, Exit.CANCELLED, Exit.TIME_LIMIT)
+"""Ends of workers whose time was nearly over, as far as they are nothing else."""
+
 log = structlog.get_logger()
 
 
@@ -52,6 +55,8 @@ class Obituaries:
         report = entry.exit_reports.get((end.sequence, 0))
         job = end.exits[0]
         output = report.tail if report and report.tail else await self.logs(entry, row, 0)
+        if job is not None and job.ends is not None and self._registry.clock() >= job.ends:
+            job = replace(job, exit=Exit.TIME_LIMIT)  # however it ended: told to, it ends well
         phrase = words.how(job, report, row.backend)
         closed = entry.cluster.status is Status.RUNNING and ended_well(job, report)
         if closed:
@@ -117,22 +122,31 @@ class Obituaries:
         if row.group == SCHEDULER or not entry.cluster.status.active:
             return
         named: list[tuple[str, str]] = []
-        unserved = 0
+        unserved = blamed = 0
         last: ExitReport | None = None
         for index, job in end.exits.items():
             report = reports[index]
             if job and job.exit is Exit.DONE and row.group in entry.asked:
                 continue  # it was asked to go, and went before the scheduler's answer came
-            named.append((worker_name(row.sequence, index), words.how(job, report, row.backend)))
-            served = index in tracked.served
-            unserved += not served and not (job and job.exit in _BLAMELESS)
+            exit, served = job.exit if job else None, index in tracked.served
+            how = words.how(job, report, row.backend)
+            on_time = served and index in tracked.leaving and exit in _ON_TIME and not report
+            if on_time and exit is not Exit.TIME_LIMIT:
+                how = "left before its time limit"
+            named.append((worker_name(row.sequence, index), how))
+            unserved += not served and exit not in _BLAMELESS
+            # Even so, what ends before it serves is not tried again and again without a pause.
+            blamed += not on_time and not (served and exit in _BLAMELESS)
             last = report or last
         if not named:
             return
         said = last.tail if last else ""
         if unserved and not said:  # its agent did not even start: what did?
             said = await self.logs(entry, row, max(end.exits))
-        await self._mourn(entry, row.group, named, unserved, said)
+        if blamed:
+            await self._mourn(entry, row.group, named, unserved, said)
+        else:
+            self._note_exits(entry, row.group, words.merge(named), stops=False)
 
     async def _mourn(
         self,
@@ -149,13 +163,16 @@ class Obituaries:
             reason += f". Its last output:\n{tail}"
         health = died(self.health(entry, group), _now(), unserved=unserved, reason=reason)
         entry.health[group] = health
+        stops = exhausted(health, entry.cluster.spec.limits.worker_tries)
+        self._note_exits(entry, group, lines, stops=stops)
+        await self._stop_if_exhausted(entry, group)
+
+    def _note_exits(self, entry: Entry, group: str, lines: list[str], *, stops: bool) -> None:
         wish = entry.cluster.scaling.get(group, Scaling())
         replaced = wish.adaptive or entry.current().get(group, 0) < wish.count
-        stops = exhausted(health, entry.cluster.spec.limits.worker_tries) or wish.stopped
         for line in lines:
-            text = f"{line}, replaced" if replaced and not stops else line
+            text = f"{line}, replaced" if replaced and not (stops or wish.stopped) else line
             self._registry.note(entry.cluster, "worker-exit", text)
-        await self._stop_if_exhausted(entry, group)
 
     async def revive(self, entry: Entry, group: str) -> None:
         """A worker of a stopped group serves after all: the group goes on."""

@@ -14,16 +14,20 @@ submit an id twice and never forget a job, because:
    knows for certain which running jobs have joined it; those that have not go first there
    (:func:`shrink`).
 6. Waiting in a queue is no failure: no rule here looks at how long a job waits.
+7. Who nears the end of its time does not count any more, and bridges until another one serves
+   (``handover``).
+8. More is submitted only as the queue has room for it (``room``).
 
 Why not simply remember native job ids? Because the id of an accepted job is lost with the reply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 
 from penstock.control.facts import (
+    NOT_TAKEN,
     SCHEDULER,
     Adopt,
     Cancel,
@@ -37,8 +41,8 @@ from penstock.control.facts import (
     Submit,
     Tracked,
 )
+from penstock.control.handover import hand_over, leaving
 from penstock.model.cluster import BatchRow, RowState
-from penstock.model.errors import Full, Rejected, Unavailable
 from penstock.model.job import Job, Phase
 
 _NO_JOBS: Mapping[int, Job] = {}
@@ -65,7 +69,7 @@ def plan(situation: Situation) -> Plan:
 def judge(situation: Situation, tracked: Tracked, result: Plan) -> BatchRow:
     """What has become of a row: refused, adopted, lost, with exits and retirements noted."""
     row = tracked.row
-    if isinstance(tracked.outcome, (Rejected, Unavailable, Full)):
+    if isinstance(tracked.outcome, NOT_TAKEN):
         result.actions.append(Close(row.sequence, str(tracked.outcome)))
         return replace(row, state=RowState.CLOSED)
     jobs = jobs_of(situation, row)
@@ -174,9 +178,11 @@ def balance(
     situation: Situation, group: str, desired: int, rows: dict[int, BatchRow], result: Plan
 ) -> None:
     """Submit what a group lacks, or let go of what it has too many (rule 5)."""
-    excess = count(rows, group) - desired
+    going = leaving(situation, group, rows)
+    busy = hand_over(situation, group, desired, going, rows, result)
+    excess = count(rows, group) - len(going) - desired
     if excess > 0:
-        shrink(situation, group, excess, rows, result)
+        shrink(situation, group, excess, rows, result, busy=busy)
     if excess >= 0 or group in losing(situation, result):
         return
     hold = situation.holds.get(group, situation.now)
@@ -184,8 +190,12 @@ def balance(
         result.wake_at = min(result.wake_at, hold)
         result.held.add(group)
         return
-    size = situation.capabilities[situation.places[group]].max_batch
-    missing = -excess
+    place = situation.places[group]
+    size = situation.capabilities[place].max_batch
+    missing = min(-excess, situation.room.get(group, -excess))
+    if missing < -excess:
+        result.crowded[group] = -excess - missing
+        result.awaited.add(place)
     while missing > 0:
         result.actions.append(Submit(group, min(missing, size)))
         missing -= size
@@ -205,24 +215,47 @@ def losing(situation: Situation, result: Plan) -> set[str]:
 
 
 def shrink(
-    situation: Situation, group: str, excess: int, rows: dict[int, BatchRow], result: Plan
+    situation: Situation,
+    group: str,
+    excess: int,
+    rows: dict[int, BatchRow],
+    result: Plan,
+    *,
+    busy: bool,
 ) -> None:
-    """Let ``excess`` jobs go, those first that lose the least."""
+    """Let ``excess`` jobs go, those first that lose the least. ``busy``: some are going already."""
     ranked = sorted(
         (rank(situation, situation.rows[row.sequence], index), -row.sequence, -index)
         for row in rows.values()
         if row.group == group
-        for index in row.wanted
+        for index in row.wanted - passed_over(situation, row)
     )
     if situation.stopping and situation.forced:
         free = ranked[:excess]
+        rest = 0
     else:
-        free = [entry for entry in ranked if entry[0] <= QUEUED][:excess]
+        waiting = [entry for entry in ranked if entry[0] <= QUEUED]
+        free = waiting[: max(0, excess - spared(situation, group, result))]
+        rest = excess - len(waiting)
     release(((-s, -i) for _, s, i in free), rows, result)
-    rest = excess - len(free)
-    if rest and not situation.stopping and situation.linked and group not in situation.retiring:
+    asked = busy or situation.stopping or not situation.linked or group in situation.retiring
+    if rest > 0 and not asked:
         names = tuple((-s, -i) for r, s, i in ranked if r > QUEUED)
         result.actions.append(Retire(group, rest, names))
+
+
+def passed_over(situation: Situation, row: BatchRow) -> Set[int]:
+    """Those that go anyhow, at their own time."""
+    return frozenset() if situation.stopping else situation.rows[row.sequence].leaving.keys()
+
+
+def spared(situation: Situation, group: str, result: Plan) -> int:
+    """Waiting jobs that are too many, but may soon be wanted again: they keep their places."""
+    number, until = situation.patience.get(group, (0, situation.now))
+    if number <= 0 or until <= situation.now:
+        return 0
+    result.wake_at = min(result.wake_at, until)
+    return number
 
 
 NEVER_RUNS, QUEUED, RUNNING = range(3)

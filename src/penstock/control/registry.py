@@ -123,10 +123,15 @@ class Registry:
 
         Words that change all the time are news only once a minute.
         """
+        if text:
+            self.note_changed(entry, kind, text, text)
+
+    def note_changed(self, entry: Entry, kind: str, key: str, text: str) -> None:
+        """As ``note_once`` where only ``key`` makes it news, whatever the words are."""
         now = asyncio.get_running_loop().time()
         said, at = entry.told.get(kind, ("", NEVER))
-        if text and text != said and now - at >= REPEAT:
-            entry.told[kind] = (text, now)
+        if key != said and now - at >= REPEAT:
+            entry.told[kind] = (key, now)
             self.note(entry.cluster, kind, text)
 
     async def flush(self) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from penstock.control import channel, lifecycle
-from penstock.control.channel import Report, Retired
+from penstock.control import channel, lifecycle, situate
+from penstock.control.channel import ExitReport, Report, Retired
 from penstock.control.deaths import served
 from penstock.control.entry import Asked, Entry, Link, Live
 from penstock.control.facts import SCHEDULER
@@ -137,7 +137,7 @@ class Sessions:
                 if tracked is not None:
                     tracked.registered.discard(index)
         news = bool(said.added or said.removed) or said.target != entry.target
-        entry.target = said.target
+        self._note_target(entry, said.target, now)
         news |= self._note_quiet(entry, said, now)
         entry.live = Live(
             connected=True,
@@ -157,6 +157,15 @@ class Sessions:
         )
         if news:
             self._queue.wake(entry.cluster.name)
+
+    def _note_target(self, entry: Entry, target: int | None, now: float) -> None:
+        """Take a new target, and keep how high those before it were, the highest first."""
+        before = entry.target
+        if before is not None and target is not None and target < before:
+            entry.targets = [(at, high) for at, high in entry.targets if high > before]
+            entry.targets.append((now, before))
+        entry.target = target
+        entry.targets = [(at, high) for at, high in entry.targets if at + situate.PATIENCE > now]
 
     def _note_quiet(self, entry: Entry, said: Report, now: float) -> bool:
         """Since when nobody works and nobody is there; whether a limit is running now."""
@@ -197,9 +206,8 @@ class Sessions:
             entry.live = replace(entry.live, connected=False)
         self._queue.wake(entry.cluster.name)
 
-    async def exited(self, entry: Entry, report: Mapping[str, Any]) -> None:
-        """A job's process died and its agent says how. Raises Invalid."""
-        said = channel.parse_exit(report)
+    async def exited(self, entry: Entry, said: ExitReport) -> None:
+        """A job's process died and its agent says how."""
         if said.scheduler and entry.failed_job == said.sequence:
             entry.failed_job = None
             await self._obituaries.late_report(entry, said)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from penstock.control import timeouts
-from penstock.control.deaths import Health
+from penstock.control import crowding, timeouts
 from penstock.control.entry import Entry
 from penstock.control.facts import SCHEDULER, Situation
 from penstock.control.launch import group_spec
-from penstock.control.quota import desired
+from penstock.control.quota import desired as granted
 from penstock.control.site import Site
 from penstock.model.cluster import Status
 from penstock.model.job import Job
+
+PATIENCE = 300.0
+"""Seconds that workers keep their places in a queue after the scheduler's own wish fell.
+
+Waiting costs nothing, and a place is lost with the job. Without this, work that comes and goes in a
+minute would submit and cancel for ever in a queue of ten.
+"""
 
 RETIRE_LIMIT = 120.0
 """Seconds that a scheduler has to let workers go before they are ended without it."""
@@ -31,9 +37,17 @@ def facts(entry: Entry, watching_since: float) -> timeouts.Facts:
     )
 
 
-def situation(entry: Entry, sites: Mapping[str, Site], now: float) -> Situation:
-    """What the planner looks at."""
+def situation(
+    entry: Entry, everybody: Iterable[Entry], sites: Mapping[str, Site], now: float
+) -> Situation:
+    """What the planner looks at. ``everybody``: all clusters, for queues that owners share."""
     cluster = entry.cluster
+    counts, leaving = entry.current(), entry.leaving()
+    desired = wishes(entry, counts, entry.target)
+    keep = desired
+    if leaving:
+        both = {group: counts.get(group, 0) + leaving.get(group, 0) for group in desired}
+        keep = wishes(entry, both, entry.target)
     places = {
         group: group_spec(cluster, group).backend for group in (SCHEDULER, *cluster.spec.workers)
     }
@@ -44,11 +58,11 @@ def situation(entry: Entry, sites: Mapping[str, Site], now: float) -> Situation:
         rows=entry.rows,
         jobs={name: site.jobs_of(cluster.name) for name, site in sites.items()},
         looks={name: site.look.of(cluster.name) for name, site in sites.items()},
-        desired=wishes(entry),
+        desired=desired,
         places=places,
         capabilities={name: site.backend.capabilities for name, site in sites.items()},
         now=now,
-        holds={group: hold(entry, group, sites[place]) for group, place in places.items()},
+        holds={group: crowding.hold(entry, group, sites[place]) for group, place in places.items()},
         reported=reported,
         retired=entry.retired,
         retiring=entry.asked.keys(),
@@ -56,7 +70,35 @@ def situation(entry: Entry, sites: Mapping[str, Site], now: float) -> Situation:
         heard_at=entry.heard_at,
         stopping=cluster.status is Status.STOPPING,
         forced=entry.link is None or now >= entry.grace_ends,
+        keep=keep,
+        room=crowding.room(entry, everybody, sites, lacking(desired, counts), now),
+        patience=patience(entry, desired, counts, now),
     )
+
+
+def lacking(desired: Mapping[str, int], counts: Mapping[str, int]) -> dict[str, int]:
+    """How many jobs each group is short of; the scheduler comes first."""
+    return {
+        group: number - counts.get(group, 0)
+        for group, number in desired.items()
+        if number > counts.get(group, 0)
+    }
+
+
+def patience(
+    entry: Entry, desired: Mapping[str, int], counts: Mapping[str, int], now: float
+) -> dict[str, tuple[int, float]]:
+    """Waiting workers that the scheduler wished for until recently: see ``PATIENCE``."""
+    recent = [(at, target) for at, target in entry.targets if at + PATIENCE > now]
+    if not recent:
+        return {}
+    at, highest = recent[0]
+    peak = wishes(entry, counts, highest)
+    return {
+        group: (peak[group] - number, at + PATIENCE)
+        for group, number in desired.items()
+        if peak[group] > number
+    }
 
 
 def missing(entry: Entry, sites: Mapping[str, Site]) -> list[str]:
@@ -67,18 +109,16 @@ def missing(entry: Entry, sites: Mapping[str, Site]) -> list[str]:
     return sorted(places - sites.keys())
 
 
-def wishes(entry: Entry) -> dict[str, int]:
-    """How many jobs each group shall have; workers only once their scheduler is known."""
+def wishes(entry: Entry, counts: Mapping[str, int], target: int | None) -> dict[str, int]:
+    """How many jobs each group shall have; workers only once their scheduler is known.
+
+    ``counts``: how many it has. ``target``: the scheduler's own wish, None while it has none.
+    """
     cluster = entry.cluster
     if cluster.status is Status.RUNNING:
-        return {SCHEDULER: 1, **desired(cluster, entry.current(), entry.target)}
+        return {SCHEDULER: 1, **granted(cluster, counts, target)}
     none = dict.fromkeys(cluster.spec.workers, 0)
     return {SCHEDULER: 1 if cluster.status is Status.PENDING else 0, **none}
-
-
-def hold(entry: Entry, group: str, site: Site) -> float:
-    """Before when a group may not submit: for its own deaths, or its backend's troubles."""
-    return max(entry.health.get(group, Health()).not_before, site.hold_until)
 
 
 def workers_watched(entry: Entry) -> bool:

@@ -75,6 +75,7 @@ class Wishes:
         await self._registry.update(entry, change)
         entry.health.pop(group, None)
         entry.target = None
+        entry.targets.clear()
         if entry.link is not None:
             entry.link.send(adapt_message(entry.cluster))
         self._queue.wake(entry.cluster.name)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 
 from penstock.control.channel import ExitReport, printable
-from penstock.control.facts import SCHEDULER, Jobs, Tracked
 from penstock.model.cluster import Cluster
 from penstock.model.job import Exit, Job
 
@@ -59,30 +58,6 @@ def merge(named: Iterable[tuple[str, str]], *, noun: str = "worker") -> list[str
             some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
             lines.append(f"{len(names)} {noun}s {phrase} ({some})")
     return lines
-
-
-def waiting(rows: Iterable[Tracked], jobs: Jobs, backend: str) -> str:
-    """Why jobs of a cluster do not run, as far as the batch system says; empty when it does not."""
-    counts: dict[str, int] = {}
-    for tracked in rows:
-        row = tracked.row
-        if row.backend != backend or len(tracked.ran) == row.count:
-            continue
-        for index, job in jobs.get(row.sequence, {}).items():
-            if job.reason and job.phase in (Phase.QUEUED, Phase.HELD) and index in row.wanted:
-                what = "the scheduler" if row.group == SCHEDULER else "worker"
-                state = "held" if job.phase is Phase.HELD else "waiting"
-                key = f"{what} {state} in {backend}: {printable(job.reason).strip()}"
-                counts[key] = counts.get(key, 0) + 1
-    return "; ".join(_plural(key, number) for key, number in sorted(counts.items()))[
-        :LAST_CHARACTERS
-    ]
-
-
-def _plural(sentence: str, number: int) -> str:
-    if not sentence.startswith("worker"):
-        return sentence
-    return sentence if number == 1 else f"{number} workers" + sentence[len("worker") :]
 
 
 def last_lines(output: str) -> str:

@@ -17,7 +17,7 @@ from penstock.control import Control
 from penstock.model.cluster import Cluster, ClusterSpec, GroupSpec, Limits, Status
 from penstock.model.errors import Conflict, Invalid, NotFound, StoreError
 from penstock.model.ids import BatchId
-from penstock.model.job import Exit, Phase, Snapshot
+from penstock.model.job import Exit, Phase, Role, Snapshot
 from unit.control.memory_store import MemoryStore
 from unit.control.virtual import run, wall
 
@@ -127,6 +127,9 @@ class World:
     async def texts(self, kind: str | None = None) -> list[str]:
         events = await self.control.events(self.name)
         return [event.text for event in events if kind in (None, event.kind)]
+
+    def store_rows(self) -> int:
+        return sum(name == self.name for name, _ in self.store.journal)
 
     async def final(self) -> Cluster:
         await asyncio.sleep(60)
@@ -746,6 +749,191 @@ def test_forged_jobs_neither_count_nor_are_touched() -> None:
     play(story)
 
 
+def waiting(world: World) -> int:
+    return sum(job.phase is Phase.QUEUED for job in world.backend.alive())
+
+
+def capped(world: World, places: int) -> None:
+    world.backend.capabilities = replace(world.backend.capabilities, max_queued=places)
+
+
+def test_what_the_queue_has_no_room_for_is_submitted_as_jobs_start() -> None:
+    async def story(world: World) -> None:
+        capped(world, 40)
+        await world.running()
+        world.backend.faults.queue_wait = 1e9
+        await world.control.scale(world.name, 100)
+        await asyncio.sleep(60)
+        assert waiting(world) == 40
+        assert await world.texts("queue-limit") == [
+            "60 of 100 workers wait for the site's limit of 40 queued jobs"
+        ]
+        for index in range(15):
+            world.backend.run(world.job(1), index)
+            await asyncio.sleep(0.3)
+        await asyncio.sleep(5)
+        assert (waiting(world), len(world.backend.alive())) == (40, 56)
+        await world.control.scale(world.name, 56)
+        await asyncio.sleep(5)
+        assert len(world.backend.alive()) == 56, "the other wish was one more"
+        await world.control.scale(world.name, 20)
+        await asyncio.sleep(5)
+        assert len(world.backend.alive()) == 21
+        assert len(await world.texts("queue-limit")) == 2
+
+    play(story)
+
+
+def test_an_owners_clusters_share_the_queue_and_schedulers_come_first() -> None:
+    async def story(world: World) -> None:
+        capped(world, 10)
+        first = await world.running()
+        world.backend.faults.queue_wait = 1e9
+        await world.control.scale(first, 50)
+        await asyncio.sleep(5)
+        assert waiting(world) == 10
+        second = await world.create()
+        await asyncio.sleep(5)
+        assert await world.texts("queue-limit") == [
+            "The scheduler waits for the site's limit of 10 queued jobs"
+        ]
+        world.backend.run(BatchId(GATEWAY, first, 1), 0)
+        await asyncio.sleep(3)
+        assert BatchId(GATEWAY, second, 0) in world.backend.submitted
+        world.backend.run(BatchId(GATEWAY, second, 0), 0)
+        await asyncio.sleep(3)
+        await world.hello()
+        await world.control.scale(second, 50)
+        for index in range(1, 7):
+            world.backend.run(BatchId(GATEWAY, first, 1), index)
+            await asyncio.sleep(3)
+        mine = [j for j in world.backend.alive() if j.batch.cluster == second and j.batch.sequence]
+        assert waiting(world) == 10
+        assert len(mine) == 5, "who has less gets what becomes free"
+
+    play(story)
+
+
+def test_clusters_that_ask_at_once_do_not_overrun_the_queue() -> None:
+    async def story(world: World) -> None:
+        names = [await world.running() for _ in range(6)]
+        capped(world, 12)
+        world.backend.faults.queue_wait = 1e9
+        await asyncio.gather(*(world.control.scale(name, 20) for name in names))
+        for _ in range(20):
+            await asyncio.sleep(0.5)
+            assert waiting(world) <= 12
+        counts = [
+            sum(j.batch.cluster == name and j.batch.sequence > 0 for j in world.backend.alive())
+            for name in names
+        ]
+        assert counts == [2] * 6
+
+    play(story)
+
+
+def test_a_full_queue_takes_what_fits_and_kills_nobody() -> None:
+    async def story(world: World) -> None:
+        await world.running()
+        world.backend.faults.places = 40
+        world.backend.faults.queue_wait = 1e9
+        await world.control.scale(world.name, 100)
+        await asyncio.sleep(5)
+        assert waiting(world) == 40
+        assert 8 <= world.store_rows() <= 16, "found by halves"
+        for _ in range(2):
+            await asyncio.sleep(1800)
+            assert world.store_rows() <= 40, "a full queue is left alone"
+        other = await world.create()
+        await asyncio.sleep(5)
+        assert world.cluster.status is Status.PENDING
+        said = "until fake takes more jobs: fake: job submit limit"
+        assert (await world.texts("queue-limit"))[-1] == f"The scheduler waits {said}"
+        world.name = next(c.name for c in world.control.list() if c.name != other)
+        assert f"60 of 100 workers wait {said}" in await world.texts("queue-limit")
+        assert len(await world.texts("queue-limit")) <= 3
+        world.backend.faults.places = 1000
+        world.backend.run(next(j.batch for j in world.backend.alive() if j.batch.sequence), 0)
+        await asyncio.sleep(330)
+        assert len(world.backend.alive()) == 102
+        assert not world.cluster.scaling["cpu"].stopped
+
+    play(story)
+
+
+def test_the_targets_ups_and_downs_cost_no_place_in_the_queue() -> None:
+    async def story(world: World) -> None:
+        await world.running()
+        world.backend.faults.queue_wait = 1e9
+        await world.control.adapt(world.name, active=True, minimum=0, maximum=20)
+        for _ in range(60):
+            for target in (10, 3, 7, 0):
+                await world.report(target=target)
+                await asyncio.sleep(20)
+        assert len(world.backend.submitted) == 2, "one batch of ten, an hour and more"
+        assert len(world.backend.alive()) == 11
+        for index in range(6):
+            world.backend.run(world.job(1), index)
+        names = [f"w1-{index}" for index in range(6)]
+        await world.report(target=4, added=names)
+        await asyncio.sleep(5)
+        assert world.channel.got[-1]["op"] == "retire", "who runs and is not needed goes at once"
+        assert world.channel.got[-1]["count"] == 2
+        id = world.channel.got[-1]["id"]
+        answer = {"op": "retired", "id": id, "names": names[:2]}
+        await world.control.message(world.name, world.channel, answer)
+        await asyncio.sleep(200)
+        assert waiting(world) == 4
+        await asyncio.sleep(120)
+        assert waiting(world) == 0, "and who waits, after a while"
+        await world.report(target=9)
+        await asyncio.sleep(5)
+        assert waiting(world) == 5
+        await world.control.scale(world.name, 4)
+        await asyncio.sleep(5)
+        assert waiting(world) == 0, "a user's own word counts at once"
+
+    play(story)
+
+
+def test_a_scheduler_that_reaches_its_time_limit_has_warned_and_says_so() -> None:
+    async def story(world: World) -> None:
+        world.backend.limits[Role.SCHEDULER] = 3600.0
+        await world.running()
+        await asyncio.sleep(3200)
+        assert await world.texts("scheduler-limit") == []
+        await asyncio.sleep(100)
+        [text] = await world.texts("scheduler-limit")
+        assert text.startswith("The scheduler's job reaches its time limit at ")
+        assert text.endswith(", and then the cluster ends: save what you need.")
+        await asyncio.sleep(310)
+        assert (await world.final()).status is Status.FAILED
+        assert world.cluster.reason == (
+            "The scheduler's job reached its time limit, and the cluster ended with it."
+        )
+
+    play(story)
+
+
+def test_workers_that_are_preempted_are_no_failure_and_replaced_at_once() -> None:
+    async def story(world: World) -> None:
+        await world.running(workers=3, worker_tries=1)
+        for sequence in range(1, 12):
+            await world.report(added=[f"w{sequence}-0"])
+            world.backend.finish(world.job(sequence), 0, exit=Exit.PREEMPTED, code=143)
+            await asyncio.sleep(3)
+            assert len(world.backend.alive()) == 4
+        assert not world.cluster.scaling["cpu"].stopped
+        # Who never served is tried again, too, but not in a loop without a pause.
+        for _ in range(20):
+            world.backend.finish(world.backend.submitted[-1], 0, exit=Exit.PREEMPTED, code=143)
+            await asyncio.sleep(3)
+        assert len(world.backend.submitted) < 22
+        assert not world.cluster.scaling["cpu"].stopped
+
+    play(story)
+
+
 def test_waiting_jobs_say_why() -> None:
     async def story(world: World) -> None:
         world.backend.faults.queue_wait = 1e6
@@ -753,7 +941,7 @@ def test_waiting_jobs_say_why() -> None:
         await asyncio.sleep(1)
         world.backend.hold(world.job(0), 0, "user limit reached")
         await asyncio.sleep(300)
-        assert await world.texts("waiting") == ["the scheduler held in fake: user limit reached"]
+        assert await world.texts("waiting") == ["the scheduler is held in fake: user limit reached"]
         world.backend.run(world.job(0), 0)
         await asyncio.sleep(2)
         assert world.backend.alive()[0].phase is Phase.RUNNING

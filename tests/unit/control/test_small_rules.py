@@ -241,18 +241,3 @@ def test_a_python_that_cannot_even_read_the_agent_is_named_too_old() -> None:
         '  File "/a/penstock_agent.py", line 44, in main\n  File "user.py", line 1\nSyntaxError'
     )
     assert "too old" not in words.scheduler_ended("exited 1", traceback)
-
-
-def test_why_jobs_wait() -> None:
-    row = BatchRow("c", 3, "cpu", "slurm", "alice", 3, RowState.SUBMITTED, 0.0)
-    jobs = {
-        3: {
-            0: job(phase=Phase.QUEUED, reason="(Priority)"),
-            1: job(phase=Phase.QUEUED, reason="(Priority)"),
-            2: job(phase=Phase.HELD, reason="bad permissions"),
-        }
-    }
-    assert words.waiting([Tracked(row)], jobs, "slurm") == (
-        "worker held in slurm: bad permissions; 2 workers waiting in slurm: (Priority)"
-    )
-    assert words.waiting([Tracked(row)], {}, "slurm") == ""
