@@ -39,11 +39,13 @@ class Doorkeeper:
         while isinstance(said := parse(head), NeedMore):
             more = await reader.read(4096)
             if not more:
-                return writer.close()
+                writer.close()
+                return
             head += more
         if not isinstance(said, Hello) or said.name != NAME:
             self.refused.append(said)
-            return writer.close()
+            writer.close()
+            return
         self.passed += 1
         other_reader, other_writer = await asyncio.open_connection(*self.target)
         other_writer.write(head)

@@ -118,6 +118,11 @@ def workers_of(dask):
     return {one["name"]: {**one, "address": address} for address, one in shown.items()}
 
 
+def by_sequence(found, number):
+    """The worker of the batch that was submitted as the n-th, after the scheduler."""
+    return next(one for one in found if one["name"] == f"w{number}-0")
+
+
 def port_of(address):
     return int(address.rpartition(":")[2])
 
@@ -136,9 +141,7 @@ def test_workers_that_reach_only_the_door_do_everything(gateway, far):
         cluster.scale(1, group="behind")
         dask.wait_for_workers(3, timeout=120)
         found = sorted(workers_of(dask).values(), key=lambda one: one["id"])
-        plain, watched, behind = (
-            found_in(rig, cluster, found, name) for name in ("plain", "watched", "behind")
-        )
+        plain, watched, behind = (by_sequence(found, number) for number in (1, 2, 3))
         # Nobody there can reach the scheduler itself.
         scheduler = dask.run_on_scheduler(lambda dask_scheduler: dask_scheduler.address)
         assert first <= port_of(scheduler) <= first + 4
@@ -180,9 +183,3 @@ def test_workers_that_reach_only_the_door_do_everything(gateway, far):
         assert sum(dask.gather(running)) == 40425
         assert set(workers_of(dask)) == names
         assert client.list_clusters()[0].name == cluster.name
-
-
-def found_in(rig, cluster, found, group):
-    """The worker of a group: sequences are given in the order of submission."""
-    order = {"plain": 1, "watched": 2, "behind": 3}
-    return next(one for one in found if one["name"] == f"w{order[group]}-0")
