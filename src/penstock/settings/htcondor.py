@@ -235,4 +235,9 @@ class HTCondorBackendSettings(Section):
         description="How long a job may take to end by itself when it is removed "
         "(`job_max_vacate_time`).",
     )
+    lease: Duration = Field(
+        default=1200.0,
+        description="How long a job goes on without the schedd, and the schedd waits for a machine that "
+        "does not answer, before the job counts as lost (`job_lease_duration`).",
+    )
     jobs: HTCondorJobSettings = Field(default_factory=HTCondorJobSettings)

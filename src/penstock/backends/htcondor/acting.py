@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.backends.command import Commands
-from penstock.backends.htcondor.parse import said
+from penstock.backends.htcondor.replies import said
 from penstock.backends.owner import Identity, identify
 from penstock.model.errors import Rejected, Unavailable
 

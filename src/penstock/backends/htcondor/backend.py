@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from penstock.backends import payload
 from penstock.backends.base import Capabilities
 from penstock.backends.command import Commands, Done
-from penstock.backends.htcondor import parse, submit
+from penstock.backends.htcondor import parse, replies, submit
 from penstock.backends.htcondor.acting import Acting, Actor, Actors
 from penstock.backends.htcondor.files import Files
 from penstock.backends.owner import Identity
@@ -49,7 +49,7 @@ class HTCondorBackend:
     ``files``: where jobs' script and output lie. ``commands``: see ``condor_commands``. ``jobs``:
     settings of jobs whose profile says nothing else. ``acting``: how jobs become the users'.
     ``schedd``, ``pool``: names, None for this machine's. ``spool``: files travel by the network.
-    ``remember``, ``grace``: seconds, see ``HTCondorBackendSettings``.
+    ``remember``, ``grace``, ``lease``: seconds, see ``HTCondorBackendSettings``.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class HTCondorBackend:
         period: float = 5.0,
         remember: float = 600.0,
         grace: float = 30.0,
+        lease: float = 2400.0,
     ) -> None:
         self.name = name
         self.capabilities = Capabilities(MOST, visibility, period)
@@ -81,7 +82,7 @@ class HTCondorBackend:
         )
         self._where = [*(["-pool", pool] if pool else []), *(["-name", schedd] if schedd else [])]
         self._spool = spool
-        self._remember, self._grace = remember, grace
+        self._times = {"remember": remember, "grace": grace, "lease": lease}
         self._records = Records(directory / "batches")
         self._files = Files(files, timeout=commands.timeout)
         self._hints: set[asyncio.Event] = set()
@@ -119,17 +120,12 @@ class HTCondorBackend:
         self, batch: Batch, jobs: HTCondorJobSettings, actor: Actor, place: str
     ) -> None:
         text = submit.description(
-            batch,
-            jobs,
-            place,
-            owner=batch.owner if actor.named else None,
-            remember=self._remember,
-            grace=self._grace,
+            batch, jobs, place, owner=batch.owner if actor.named else None, **self._times
         )
         words = ["-terse", *self._where, *(["-spool"] if self._spool else [])]
         words += ["-disable"] if actor.named else []
         done = await self._run(actor, "condor_submit", *words, "-", data=text.encode())
-        failure = parse.submit_error(done.code, done.errors)
+        failure = replies.submit_error(done.code, done.errors)
         if failure is not None:
             self._disappointed(batch.owner, failure)
             raise failure
@@ -181,8 +177,8 @@ class HTCondorBackend:
             )
             words = [*self._where, "-constraint", constraint]
             done = await self._run(actor, "condor_rm", *words)
-            failure = parse.removal_error(done.code, done.errors)
-            if failure is None and parse.was_absent(done.code, done.errors):
+            failure = replies.removal_error(done.code, done.errors)
+            if failure is None and replies.was_absent(done.code, done.errors):
                 failure = await self._untouched(owner, dict(part), done.errors)
             if failure is not None:
                 self._disappointed(owner, failure)
@@ -194,7 +190,7 @@ class HTCondorBackend:
             cluster = int(job.native.partition(".")[0])
             there = job.index in procs.get((job.batch, cluster), ()) and job.owner == owner
             if there and job.alive and job.phase is not Phase.ENDING:
-                return Unavailable(f"HTCondor did not remove {job.native}: {parse.said(errors)}")
+                return Unavailable(f"HTCondor did not remove {job.native}: {replies.said(errors)}")
         return None
 
     async def changes(self) -> AsyncIterator[None]:
@@ -261,7 +257,7 @@ class HTCondorBackend:
     async def _look(self, batch: BatchId | None = None) -> list[Job]:
         words = [*self._where, *parse.look_arguments(self._gateway, batch)]
         done = await self._commands.run("condor_q", *words)
-        failure = parse.ask_error("condor_q", done.code, done.errors)
+        failure = replies.ask_error("condor_q", done.code, done.errors)
         if failure is not None:
             raise failure
         return await asyncio.to_thread(parse.parse_look, done.output, self._gateway)

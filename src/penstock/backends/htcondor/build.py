@@ -40,4 +40,5 @@ def make_htcondor(
         period=section.period,
         remember=section.remember,
         grace=section.grace,
+        lease=section.lease,
     )

@@ -1,4 +1,4 @@
-"""What HTCondor's commands say, and what it means. Pure.
+"""What ``condor_q`` says, and what it means. Pure.
 
 Formats and words were observed with HTCondor 23.9 and 25.14. A job that is over stays in the queue
 for a while (``leave_in_queue``), so one question tells of the living and of how others ended.
@@ -7,24 +7,23 @@ for a while (``leave_in_queue``), so one question tells of the living and of how
 from __future__ import annotations
 
 import json
-import re
 import signal
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from penstock.backends.htcondor.submit import NO_COMMAND, SPOOLING, USER_HOLDS
-from penstock.model.errors import BackendError, Full, Rejected, Unavailable, Uncertain
+from penstock.model.errors import Unavailable
 from penstock.model.ids import BatchId
 from penstock.model.job import Exit, Job, Phase
 
 Ad = Mapping[str, Any]
 
 ATTRIBUTES = (
-    *("ClusterId", "ProcId", "Owner", "JobStatus", "PenstockTag", "PenstockTime", "QDate"),
-    *("NumJobStarts", "JobCurrentStartDate", "RemoteHost", "LastRemoteHost", "LastVacateTime"),
+    *("ClusterId", "ProcId", "Owner", "JobStatus", "LastJobStatus", "PenstockTag", "QDate"),
+    *("PenstockTime", "NumJobStarts", "JobCurrentStartDate", "RemoteHost", "LastRemoteHost"),
     *("HoldReason", "HoldReasonCode", "LastHoldReason", "LastHoldReasonCode", "RemoveReason"),
     *("ExitCode", "ExitBySignal", "ExitSignal", "VacateReason", "VacateReasonCode"),
-    *("LastRejMatchReason", "JobDisconnectedDate"),
+    *("LastRejMatchReason", "JobCurrentReconnectAttempt", "JobCurrentStartExecutingDate"),
 )
 """Of each job; see "Job ClassAd Attributes" in HTCondor's manual."""
 
@@ -34,29 +33,12 @@ IDLE, RUNNING, REMOVED, COMPLETED, HELD, TRANSFERRING, SUSPENDED = range(1, 8)
 TIME_LIMITS = (46, 47)
 """HoldReasonCode of a job that was longer there, or ran longer, than allowed."""
 
-EVICTED = 1000
-"""VacateReasonCode from which on the machine's side ended a run."""
+_LOSSES = (0, 1006, 1008)
+"""VacateReasonCode of runs that nobody ended: unknown, "Failed to activate claim", "Job not found at
+execution machine"."""
 
 _PERIODIC = "The job attribute PeriodicRemove expression"
 _SAID_MOST = 500
-
-_UNAVAILABLE = re.compile(
-    r"Can't find address|Failed to connect|Failed to fetch ads|CEDAR:600[0-9]|SECMAN:200[0-9]|"
-    r"AUTHENTICATE:|AUTHENTICATION|Failed to (?:start|initiate|create) .*command|"
-    r"Unable to (?:locate|contact|establish)|Connection refused|No route to host|Error: \(null\)|"
-    r"Neither the environment variable CONDOR_CONFIG|Can't find the condor_schedd|"
-    r"Token .*expired|not authorized|PERMISSION DENIED",
-    re.IGNORECASE,
-)
-_FULL = re.compile(r"would exceed MAX_JOBS_PER_OWNER|MAX_JOBS_SUBMITTED", re.IGNORECASE)
-_UNCERTAIN = re.compile(
-    r"Failed to end classad|Connection closed|Broken pipe|Connection reset|Communication error|"
-    r"Failed to (?:spool|transfer)|spoolJobFiles|timed? ?out",
-    re.IGNORECASE,
-)
-_NOT_COMMITTED = re.compile(r".*Failed to commit job submission.*\n?")
-"""What follows it is why the schedd refused; alone, it may be only the answer that was lost."""
-_ABSENT = re.compile(r"Couldn't find/remove all jobs matching|not found", re.IGNORECASE)
 
 
 def look_arguments(gateway: str, batch: BatchId | None = None) -> list[str]:
@@ -129,13 +111,13 @@ def _judge(ad: Ad) -> Judgement:
     if status == REMOVED:
         return _removed(ad)
     if status == HELD:
-        return _held(ad, "HoldReason", kept=not ad.get("NumJobStarts"))
+        return _held(ad, "HoldReason", kept=not _begun(ad))
     if status == IDLE:
-        if ad.get("NumJobStarts"):
+        if _begun(ad):
             return _evicted(ad)
         return Phase.QUEUED, None, None, _words(ad, "LastRejMatchReason")
     if status == RUNNING:
-        if ad.get("JobDisconnectedDate"):
+        if ad.get("JobCurrentReconnectAttempt"):
             return Phase.UNKNOWN, None, None, "its machine does not answer; HTCondor tries again"
         return Phase.RUNNING, None, None, ""
     if status == TRANSFERRING:
@@ -167,7 +149,7 @@ def _removed(ad: Ad) -> Judgement:
             return Phase.EXITED, Exit.FAILED, None, "its files never reached the schedd"
         if "LastHoldReasonCode" in ad:
             return _held(ad, "LastHoldReason", kept=False)
-        if ad.get("NumJobStarts") and _number(ad, "VacateReasonCode"):
+        if ad.get("LastJobStatus") == IDLE and _begun(ad):  # ours, and not one of the site
             return _evicted(ad)
     return Phase.EXITED, Exit.CANCELLED, None, f"HTCondor says: {words or 'removed'}"
 
@@ -188,9 +170,14 @@ def _held(ad: Ad, name: str, *, kept: bool) -> Judgement:
 def _evicted(ad: Ad) -> Judgement:
     """A run that was ended from the machine's side. It is not run again."""
     words = _words(ad, "VacateReason")
-    if (_number(ad, "VacateReasonCode") or 0) >= EVICTED:
-        return Phase.EXITED, Exit.PREEMPTED, None, f"evicted from its machine {words}".strip()
-    return Phase.EXITED, Exit.LOST, None, f"HTCondor lost its machine {words}".strip()
+    if (_number(ad, "VacateReasonCode") or 0) in _LOSSES:
+        return Phase.EXITED, Exit.LOST, None, f"HTCondor says: {words}" if words else ""
+    return Phase.EXITED, Exit.PREEMPTED, None, f"HTCondor evicted it {words}".strip()
+
+
+def _begun(ad: Ad) -> bool:
+    """As in PeriodicRemove, see ``submit``."""
+    return bool(ad.get("NumJobStarts") or ad.get("JobCurrentStartExecutingDate"))
 
 
 def code_words(code: int | None) -> str:
@@ -240,56 +227,3 @@ def _spans(numbers: Iterable[int]) -> list[tuple[int, int]]:
         else:
             found.append((number, number))
     return found
-
-
-def said(errors: str) -> str:
-    """HTCondor's own words in one line."""
-    lines = [re.sub(r"^(?:ERROR|WARNING):\s*", "", line.strip()) for line in errors.splitlines()]
-    text = "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith("-- ")))
-    return text[:_SAID_MOST] or "it said nothing"
-
-
-def submit_error(code: int | None, errors: str) -> BackendError | None:
-    """What the end of a ``condor_submit`` means; None when the jobs were taken.
-
-    ``code``: None when it had to be killed for want of time. Any failure is 1, so words decide.
-    """
-    if code == 0:
-        return None
-    words = said(errors)
-    if code is None:
-        return Uncertain(f"condor_submit did not end in time ({words})")
-    rest = _NOT_COMMITTED.sub("", errors)
-    unreachable = _UNAVAILABLE.search(rest)
-    if _FULL.search(errors):
-        return Full(f"HTCondor takes no more jobs now: {words}")
-    if unreachable and rest == errors:
-        return Unavailable(f"HTCondor cannot be reached: {words}")
-    if unreachable or _UNCERTAIN.search(rest) or code < 0 or not rest.strip():
-        return Uncertain(f"condor_submit ended with {code}: {words}")
-    return Rejected(f"HTCondor refused the job: {said(rest)}")
-
-
-def ask_error(command: str, code: int | None, errors: str) -> Unavailable | None:
-    """What the end of a question means. Nothing said and nothing wrong is an answer: no jobs."""
-    if code is None:
-        return Unavailable(f"{command} did not end in time ({said(errors)})")
-    if code or re.search(r"^ERROR|Failed to fetch", errors, re.MULTILINE | re.IGNORECASE):
-        return Unavailable(f"HTCondor did not answer {command}: {said(errors)}")
-    return None
-
-
-def removal_error(code: int | None, errors: str) -> Unavailable | None:
-    """What the end of a ``condor_rm`` means. That nothing matched is none: but see ``was_absent``."""
-    if code == 0 or (code is not None and was_absent(code, errors)):
-        return None
-    if code is None:
-        return Unavailable(f"condor_rm did not end in time ({said(errors)})")
-    return Unavailable(f"HTCondor did not take the removal: {said(errors)}")
-
-
-def was_absent(code: int | None, errors: str) -> bool:
-    """Whether ``condor_rm`` found nothing, which it also says of jobs that it may not touch (and,
-    besides the reason, when it was not let in)."""
-    let_in = _UNAVAILABLE.search(errors) is None
-    return code == 1 and let_in and _ABSENT.search(errors) is not None

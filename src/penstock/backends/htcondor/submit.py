@@ -52,15 +52,18 @@ chmod go= "$0" 2>/dev/null
 {payload}PENSTOCK
 """
 
+_BEGUN = "(JobCurrentStartExecutingDate =!= undefined || NumJobStarts > 0)"
+"""The job ran. The count alone comes too late: its shadow tells it only now and then."""
+
 _DEAD = (
-    "(JobStatus == 1 && NumJobStarts > 0) || (JobStatus == 5 && (NumJobStarts > 0 || "
+    f"(JobStatus == 1 && {_BEGUN}) || (JobStatus == 5 && ({_BEGUN} || "
     f"(HoldReasonCode != {USER_HOLDS[0]} && HoldReasonCode != {USER_HOLDS[1]} && "
     f"(HoldReasonCode != {SPOOLING} || time() - QDate > {SPOOLING_LIMIT}))))"
 )
 """Jobs that must not run (again): the core replaces what is lost, and a second run of an index is a
 stranger to it. A person's hold of a job that has not begun is kept."""
 
-_FIRST_RUN = "(NumJobStarts =?= undefined || NumJobStarts == 0)"
+_FIRST_RUN = f"{_BEGUN} =!= true"
 """PeriodicRemove is looked at now and then; until it is, the job must match no machine."""
 
 
@@ -97,12 +100,13 @@ def description(
     owner: str | None = None,
     remember: float = 600.0,
     grace: float = 30.0,
+    lease: float = 2400.0,
 ) -> str:
     """The submit description of a batch.
 
     ``place``: the directory with the jobs' script, in which their output will lie. ``owner``: whose
-    the jobs shall be, None for whoever submits. ``remember`` and ``grace``: seconds, see the
-    settings. No value of the batch or the settings can become another line or a macro.
+    the jobs shall be, None for whoever submits. ``remember``, ``grace`` and ``lease``: seconds, see
+    the settings. No value of the batch or the settings can become another line or a macro.
     """
     lines: dict[str, str] = {
         "universe": jobs.universe,
@@ -121,6 +125,7 @@ def description(
         "leave_in_queue": "(JobStatus == 3 || JobStatus == 4) && "
         f"(time() - EnteredCurrentStatus < {math.ceil(remember)})",
         "job_max_vacate_time": str(math.ceil(grace)),
+        "job_lease_duration": str(math.ceil(lease)),
         **_resources(batch),
         **_site(jobs),
         "+PenstockTag": literal(batch.id.tag),

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from penstock.backends.htcondor import parse
-from penstock.model.errors import Full, Rejected, Unavailable, Uncertain
+from penstock.model.errors import Unavailable
 from penstock.model.ids import BatchId
 from penstock.model.job import Exit, Phase
 
@@ -26,7 +26,7 @@ RAN = {
     "NumJobStarts": 1,
     "JobCurrentStartDate": 1100,
     "LastRemoteHost": "slot1_3@node7",
-    "LastVacateTime": 1200,
+    "JobCurrentStartExecutingDate": 1101,
     "VacateReason": "",
     "VacateReasonCode": 0,
 }
@@ -44,7 +44,7 @@ def job(**changes):
         ({"LastRejMatchReason": "no match found "}, Phase.QUEUED, None, None, "no match found"),
         ({"JobStatus": 2, **RAN, "RemoteHost": "s@n"}, Phase.RUNNING, None, None, ""),
         (
-            {"JobStatus": 2, **RAN, "RemoteHost": "s@n", "JobDisconnectedDate": 1150},
+            {"JobStatus": 2, **RAN, "RemoteHost": "s@n", "JobCurrentReconnectAttempt": 1},
             Phase.UNKNOWN,
             None,
             None,
@@ -140,21 +140,27 @@ def job(**changes):
             Phase.EXITED,
             Exit.PREEMPTED,
             None,
-            "evicted from its machine",
+            "HTCondor evicted it",
         ),
         (
-            {"JobStatus": 3, **RAN, "VacateReasonCode": 1005, "RemoveReason": OURS},
+            {
+                "JobStatus": 3,
+                **RAN,
+                "VacateReasonCode": 1005,
+                "LastJobStatus": 1,
+                "RemoveReason": OURS,
+            },
             Phase.EXITED,
             Exit.PREEMPTED,
             None,
-            "evicted from its machine",
+            "HTCondor evicted it",
         ),
         (
             {"JobStatus": 1, **RAN},
             Phase.EXITED,
             Exit.LOST,
             None,
-            "HTCondor lost its machine",
+            "",
         ),
         (
             {"JobStatus": 3, "RemoveReason": OURS, "LastHoldReasonCode": 16},
@@ -162,6 +168,25 @@ def job(**changes):
             Exit.FAILED,
             None,
             "its files never reached the schedd",
+        ),
+        (
+            {"JobStatus": 3, **RAN, "LastJobStatus": 2, "RemoveReason": OURS},
+            Phase.EXITED,
+            Exit.CANCELLED,
+            None,
+            f"HTCondor says: {OURS}",
+        ),
+        (
+            {
+                "JobStatus": 1,
+                "JobCurrentStartExecutingDate": 1101,
+                "VacateReasonCode": 1008,
+                "VacateReason": "Job not found at execution machine",
+            },
+            Phase.EXITED,
+            Exit.LOST,
+            None,
+            "HTCondor says: Job not found at execution machine",
         ),
         ({"JobStatus": 42}, Phase.UNKNOWN, None, None, "JobStatus is 42"),
     ],
@@ -203,94 +228,3 @@ def test_a_removal_names_exactly_its_jobs():
         f'(ClusterId == 7 && PenstockTag =?= "{ID.tag}" && Owner == "a\\"b" '
         "&& ((ProcId >= 1 && ProcId <= 4) || ProcId == 9))"
     )
-
-
-@pytest.mark.parametrize(
-    ("code", "errors", "kind", "words"),
-    [
-        (0, "WARNING: whatever", None, ""),
-        (None, "", Uncertain, "did not end in time"),
-        (1, "", Uncertain, "it said nothing"),
-        (-9, "x", Uncertain, "x"),
-        (1, "\nERROR: Can't find address of local schedd\n", Unavailable, "Can't find address"),
-        (
-            1,
-            (
-                "\nERROR: Failed to connect to local queue manager\nAUTHENTICATE:1003:Failed to "
-                "authenticate with any method\n"
-            ),
-            Unavailable,
-            "Failed to connect to local queue manager; AUTHENTICATE:1003",
-        ),
-        (
-            1,
-            (
-                "\nERROR: Failed to connect to local queue manager\nCEDAR:6001:Failed to connect to "
-                "<127.0.0.1:40037>\n"
-            ),
-            Unavailable,
-            "CEDAR:6001",
-        ),
-        (1, "ERROR: Failed to commit job submission into the queue.\n", Uncertain, "commit"),
-        (
-            1,
-            "ERROR: Failed to commit job submission into the queue.\nERROR: Not welcome here\n",
-            Rejected,
-            "HTCondor refused the job: Not welcome here",
-        ),
-        (
-            1,
-            (
-                "\nERROR: Failed to commit job submission into the queue.\nERROR: Setting owner to "
-                '"x", which is not a valid user account\n'
-            ),
-            Rejected,
-            "not a valid user account",
-        ),
-        (
-            1,
-            (
-                "\nERROR: Failed to create proc\nNumber of submitted jobs would exceed "
-                "MAX_JOBS_PER_OWNER\n"
-            ),
-            Full,
-            "would exceed MAX_JOBS_PER_OWNER",
-        ),
-        (
-            1,
-            (
-                "\nERROR: Failed to create proc\nNumber of submitted jobs would exceed "
-                "MAX_JOBS_PER_SUBMISSION\n"
-            ),
-            Rejected,
-            "MAX_JOBS_PER_SUBMISSION",
-        ),
-        (1, "ERROR: Invalid concurrency limit 'b!'\n", Rejected, "Invalid concurrency limit 'b!'"),
-    ],
-)
-def test_how_a_submission_ends(code, errors, kind, words):
-    failure = parse.submit_error(code, errors)
-    assert type(failure) is (kind or type(None))
-    assert words in str(failure or "")
-
-
-def test_how_a_question_ends():
-    assert parse.ask_error("condor_q", 0, "") is None
-    for code, errors, words in (
-        (None, "", "did not end in time"),
-        (1, "\n-- Failed to fetch ads from: <…> : vm\nSECMAN:2007:Read failure", "SECMAN:2007"),
-        (1, "Error: (null)\n", "null"),
-        (0, "-- Failed to fetch ads from: <…> : vm\n", "HTCondor did not answer"),
-    ):
-        assert words in str(parse.ask_error("condor_q", code, errors))
-
-
-def test_how_a_removal_ends():
-    absent = "Couldn't find/remove all jobs matching constraint (ClusterId==3)\n"
-    assert parse.removal_error(0, "") is None
-    assert parse.removal_error(1, absent) is None
-    assert parse.was_absent(1, absent)
-    outside = f"AUTHENTICATE:1003:Failed to authenticate with any method\n{absent}"
-    assert not parse.was_absent(1, outside)
-    assert "AUTHENTICATE" in str(parse.removal_error(1, outside))
-    assert "in time" in str(parse.removal_error(None, ""))

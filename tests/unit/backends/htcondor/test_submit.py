@@ -100,7 +100,7 @@ def test_what_a_site_says(tmp_path):
     }
     got = ad(tmp_path, jobs, resources=Resources(gpus=2))
     assert '(HasCVMFS && Site == "a)b")' in got["Requirements"]
-    assert "NumJobStarts == 0" in got["Requirements"]
+    assert "NumJobStarts > 0) =!= true" in got["Requirements"]
     assert got["PeriodicRemove"].endswith("|| (ImageSize > 10)")
     assert (got["AcctGroup"], got["AcctGroupUser"]) == ('"group_cms.prod"', '"alice"')
     assert got["AccountingGroup"] == '"group_cms.prod.alice"'
@@ -146,7 +146,7 @@ def test_no_expression_reaches_beyond_itself(tmp_path_factory, text):
         return
     got = read(place, text)
     assert got["PenstockTag"] == f'"{ID.tag}"'
-    assert got["Requirements"].startswith("((NumJobStarts =?= undefined || NumJobStarts == 0) && (")
+    assert got["Requirements"].startswith(f"({submit._FIRST_RUN} && (")
 
 
 @pytest.mark.parametrize(
