@@ -16,6 +16,7 @@ from typing import Any, Callable, List, Sequence
 
 from penstock.agent.activation import IDENTIFIER, Env, Plan, Step
 from penstock.agent.base import here
+from penstock.agent.child import die_with
 from penstock.agent.endings import Ring
 from penstock.agent.output import note, pass_on
 
@@ -94,8 +95,10 @@ def run_shell(plan: Plan, fd: int, ring: Ring, started: Callable[[Any], None]) -
     words: List[str] = [shell, *options, "-c", shell_program(plan.steps), "penstock"]
     words += [sys.executable, DUMP, str(fd)]
     words += [step.text for step in plan.steps]
+    parent = os.getpid()
     process = subprocess.Popen(
         words,
+        preexec_fn=lambda: die_with(parent),  # noqa: PLW1509 (there is no other thread yet)
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
