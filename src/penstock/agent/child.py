@@ -15,6 +15,10 @@ from penstock.agent.base import Broken, Failed, Message, here, python_name, pyth
 
 OLDEST_DISTRIBUTED = (2022, 1)
 
+FAILURES = "distributed.scheduler.allowed-failures"
+DASK_FAILURES = 3
+FAILURES_SET = "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES"
+
 CLOSE_TIME = 10.0  # seconds for a scheduler or worker to close by itself
 
 
@@ -144,6 +148,12 @@ def set_dask_config() -> None:
             "temporary-directory": here(),
         }
     )
+    # Dask gives a task up when the third worker dies under it. Where batch systems preempt and time
+    # runs out that says little of the task; what users set themselves stays.
+    if dask.config.get(FAILURES, DASK_FAILURES) == DASK_FAILURES and not os.environ.get(
+        FAILURES_SET
+    ):
+        dask.config.set({FAILURES: 10})
 
 
 def address_towards(servers: Sequence[str]) -> str:

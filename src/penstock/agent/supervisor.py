@@ -36,6 +36,8 @@ TERM_GRACE = 20  # seconds between the SIGTERM that we pass on and SIGKILL
 
 REPORT_TIME = 20.0  # seconds that an exit report may take over all
 
+LAST_WORDS_TIME = 2.0  # the same for the output of a job that was told to end
+
 
 class Supervisor:
     """Starts the child, stands by, and reports how it ended."""
@@ -66,6 +68,8 @@ class Supervisor:
             reason = explain(code, said, oom_kills() - before)
             note("the %s ended: %s" % (self.config["role"], reason), self.ring)
             self.report(code, reason)
+        elif self.asked or self.config["role"] == "scheduler":
+            self.say_last_words(code)
         return code
 
     def activated(self, env: Env) -> Env:
@@ -130,20 +134,32 @@ class Supervisor:
         if self.child is not None:
             self.child.kill()
 
-    def report(self, code: int, reason: str) -> None:
-        """Tell the server how the child ended."""
+    def say_last_words(self, code: int) -> None:
+        """Nothing is wrong, but whoever asks later shall find the end of the output. Only a try:
+        the batch system is waiting for us."""
+        signal.signal(signal.SIGALRM, lambda number, frame: os._exit(code))
+        signal.alarm(int(LAST_WORDS_TIME) + 1)
+        self.post(code, "", last_words=True, seconds=LAST_WORDS_TIME)
+
+    def post(self, code: int, reason: str, last_words: bool, seconds: float) -> str:
+        """One report; "" or why it could not be made."""
         body = {
             "job": job_name(self.config, job_index()),
             "code": code,
             "reason": reason,
             "tail": self.ring.text(),
+            "last_words": last_words,
         }
-        error = post_exit(self.config, json.dumps(body).encode())
+        return post_exit(self.config, json.dumps(body).encode(), seconds)
+
+    def report(self, code: int, reason: str) -> None:
+        """Tell the server how the child ended."""
+        error = self.post(code, reason, last_words=False, seconds=REPORT_TIME)
         if error:
             note("no server took the report of this: %s" % error, self.ring)
 
 
-def post_exit(config: Message, body: bytes) -> str:
+def post_exit(config: Message, body: bytes, seconds: float) -> str:
     """POST an exit report to the first server that answers; "" or the last error's words."""
     import urllib.error
     import urllib.request
@@ -154,7 +170,7 @@ def post_exit(config: Message, body: bytes) -> str:
         handlers.append(urllib.request.HTTPSHandler(context=ssl_context(config)))
     opener = urllib.request.build_opener(*handlers)
     headers = {"Authorization": "token " + config["token"], "Content-Type": "application/json"}
-    end, error = time.monotonic() + REPORT_TIME, "no server is configured"
+    end, error = time.monotonic() + seconds, "no server is configured"
     for pause in backoff():
         for server in config["servers"]:
             url = "%s/api/v1/clusters/%s/exits" % (server.rstrip("/"), config["cluster"])

@@ -16,8 +16,11 @@ Agent → server
    "memory": bytes used by workers, "memory_limit": bytes, "cpu": workers' CPU in percent, summed,
    "scheduler": {"cpu": percent, "memory": bytes},
    "idle": seconds since the last task activity or 0.0 while there is any,
-   "target": n or null}                                      null unless adaptive
+   "target": n or null,                                      null unless adaptive
+   "mismatch": [{"who": "worker" or "client", "count": 3,    what runs other versions than the
+     "versions": {"python": "3.9.2", "distributed": …, "dask": …}}, …]}   scheduler; "" for unknown
   {"op": "retired", "id": 7, "names": ["w1-2"], "error": null}
+  {"op": "output", "id": 9, "text": "…"}                     the answer to the question of that id
   {"op": "closing", "reason": "…"}                           the scheduler ends by itself
   {"op": "terminated", "reason": "…"}                        its job was told to end (SIGTERM)
 
@@ -28,11 +31,13 @@ Server → agent
   {"op": "retire", "id": 7, "count": 3, "names": null or [candidates]}
       Candidates that the scheduler does not have (not yet, or no longer) go first: they count
       towards "count" and stand in the answer's "names".
+  {"op": "output", "id": 9, "job": "w3-4", "size": 65536}    what has Dask logged there, at most
   {"op": "close", "reason": "…"}                             workers and scheduler shall end now
 
 When a job's process dies (scheduler or worker), its agent reports it by
 ``POST <server>/api/v1/clusters/<name>/exits`` with the same token and
-  {"job": "w3-4" or "s0-0", "code": 137, "reason": "out of memory" or "", "tail": "last lines"}
+  {"job": "w3-4" or "s0-0", "code": 137, "reason": "out of memory" or "", "tail": "last lines",
+   "last_words": true when the job was told to end, or ended well: then only the tail is of use}
 and asks for nothing in return.
 """
 
