@@ -22,6 +22,8 @@ from penstock.backends.slurm import helper
 from rigs.gateway import GatewayRig
 from rigs.slurm import Slurm
 
+RULE = Path(__file__).resolve().parents[2] / "packaging" / "sudo" / "penstock"
+
 
 def ask_helper(command: list[str], request: dict[str, Any], script: bytes = b"", **options: Any):
     """One request to the helper, as a caller who has read its source: (answer, words of sudo)."""
@@ -58,9 +60,12 @@ def slurm_helper(slurm_cluster: Slurm) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def sudo_rule(account: str, users: tuple[str, ...], path: Path) -> Iterator[None]:
-    """The one rule: ``account`` may start the helper as these users, and do nothing else."""
+    """The packaged rule: ``account`` may start the helper as these users, and do nothing else."""
     draft = path.with_name("rule")
-    draft.write_text(f'{account} ALL=({",".join(users)}) NOPASSWD: {path} ""\n')
+    text = RULE.read_text().replace("/usr/local/libexec/penstock/penstock-slurm", str(path))
+    rule_of = f"{account} ALL=({','.join(users)})"
+    assert "penstock ALL=(%dask-users)" in text
+    draft.write_text(text.replace("penstock ALL=(%dask-users)", rule_of))
     subprocess.run(["visudo", "-c", "-q", "-f", str(draft)], check=True)
     rule = Path("/etc/sudoers.d", f"penstock-test-{os.getpid()}")
     try:

@@ -54,6 +54,14 @@ def test_a_bad_configuration_never_replaces_a_running_server():
     assert service["ExecStartPre"] == f"{PROGRAM} config check --config /etc/penstock/penstock.toml"
 
 
+def test_an_account_of_its_own_may_use_sudo():
+    """Nearly all hardening implies NoNewPrivileges for a unit that is not root's."""
+    assert dict(read("penstock-account.conf")["Service"]) == {
+        "User": "penstock",
+        "Group": "penstock",
+    }
+
+
 @pytest.mark.parametrize("name", ["penstock-door.service", "penstock.service"])
 def test_commands_exist(name):
     """The units call the command line with options that it has."""

@@ -138,6 +138,15 @@ def test_run_as(tmp_path: Path) -> None:
     assert load(None, {"PENSTOCK_USERS__RUN_AS": "{user}"}).unix_user("anna") == "anna"
 
 
+def test_who_is_not_root_runs_jobs_as_users_only_where_a_backend_acts_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 4294967)
+    users = "[auth]\ntype='basic'\npassword='x'\n[backends.local]\ntype='local'\n"
+    assert load(write(tmp_path, users + REST), {}).unix_user("anna") == "anna"
+    assert load(write(tmp_path, users), {}).unix_user("anna") == "4294967"
+
+
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     environ = {
         "PENSTOCK_SERVER__LOG_LEVEL": "debug",
@@ -245,6 +254,14 @@ def test_many_mistakes_are_told_at_once(tmp_path: Path) -> None:
     assert "geheim" not in "".join(found)
 
 
+REST = """
+[backends.s]
+type = "slurm"
+act_by = "slurmrestd"
+rest = { url = "unix:/run/s", token_file = "/etc/token" }
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -256,7 +273,16 @@ def test_many_mistakes_are_told_at_once(tmp_path: Path) -> None:
         ("listen = ['x']\n", 'listen[0].address: must be "host:port"'),
         ("listen = [3]\n", "listen[0]: must be a table"),
         ("profiles = {}\n", "profiles: must not be empty"),
+        (
+            "[profiles.a.workers.w]\nextras.lifetime='soon'\n",
+            "profiles.a.workers.w.extras.lifetime: must be a duration",
+        ),
         ("[auth]\npassword = 'x'\n", "auth.type: is required"),
+        (
+            REST + "[profiles.a.workers.w]\nbackend='s'\nextras.arguments=['--exclusive']\n",
+            "profiles.a.workers.w.extras: '--exclusive' cannot be said to slurmrestd",
+        ),
+        (REST + "[backends.s.jobs]\nworkers_per_job=4\n", "backends.s: workers_per_job cannot be"),
         (
             "[auth]\ntype = 'ldap'\n",
             "auth.type: must be one of 'single', 'basic', 'custom', not 'ldap'",

@@ -190,7 +190,7 @@ def submit_error(reply: Reply) -> BackendError | None:
         return None if reply.body.get("job_id") else Uncertain(f"slurmrestd named no job: {words}")
     if "Zero Bytes" in words:
         return Uncertain(f"Slurm did not answer: {words} (also said when a token is not valid)")
-    if reply.status in (400, 500) and "Unspecified error" not in words:
+    if reply.body.get("errors") and "Unspecified error" not in words:
         return parse.submit_error(1, reply.words)
     return Uncertain(f"slurmrestd answered with {reply.status}: {words}")
 
