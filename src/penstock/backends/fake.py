@@ -3,8 +3,7 @@
 The core's rules are only worth what they survive: accepted jobs whose reply is lost, jobs that
 show up late, partial listings, refusals, jobs that die, cancels that take their time, forged tags.
 All of that is here, on purpose and by seed. Time is whatever the event loop and ``clock`` say, so a
-test may run years in a second. A job's life is computed when somebody looks: a hundred thousand of
-them cost no timers.
+test may run years in a second.
 """
 
 from __future__ import annotations
@@ -14,71 +13,24 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from penstock.backends.base import Capabilities
+from penstock.backends.fate import NEVER, Faults, Life, as_it_is, bound
 from penstock.model.errors import Full, Rejected, Unavailable, Uncertain
 from penstock.model.ids import BatchId
 from penstock.model.job import Batch, Exit, Job, Phase, Role, Snapshot
 
-NEVER = math.inf
+__all__ = ["NEVER", "FakeBackend", "Faults"]
 
 _SLICE = 50
 """Batches that are shown at one go, so that nothing else in the process waits long."""
 
 
 @dataclass(slots=True)
-class Faults:
-    """How likely each misfortune is (0 to 1), and how slow things are (seconds). May be changed.
-
-    ``lost_reply``: accepted, but the caller only learns that something went wrong. ``late``: the
-    same, and accepted some time within the visibility delay. ``hidden``: accepted, and not shown
-    before some of the visibility delay has passed. ``lost_request``: never arrived, and
-    the caller cannot know. ``unavailable``: certainly not taken. ``partial``: a look misses some
-    jobs and says so. ``blind``: a look gets no answer. ``deaf``: a cancel gets no answer, and
-    part of it happened. ``dies``: a job dies within ``dies_within`` seconds of running.
-    ``refuse``: the words of a refusal of every submission, empty for none. ``places``: the most
-    jobs that may wait; a batch that does not fit is not taken.
-    """
-
-    lost_reply: float = 0.0
-    late: float = 0.0
-    hidden: float = 0.0
-    lost_request: float = 0.0
-    unavailable: float = 0.0
-    partial: float = 0.0
-    blind: float = 0.0
-    deaf: float = 0.0
-    dies: float = 0.0
-    dies_within: float = 30.0
-    refuse: str = ""
-    places: float = math.inf
-    latency: float = 0.0
-    queue_wait: float = 0.0
-    cancel_time: float = 0.0
-
-
-@dataclass(slots=True)
-class _Life:
-    """One job's fate, in seconds since the epoch, and how it was last shown."""
-
-    job: Job
-    visible: float
-    starts: float
-    ends: float = NEVER
-    gone: float = NEVER
-    limit: float | None = None
-    exit: Exit = Exit.DONE
-    code: int = 0
-    reason: str = ""
-    held: str = ""
-    output: str = ""
-
-
-@dataclass(slots=True)
 class _Accepted:
     batch: Batch
-    lives: list[_Life] = field(default_factory=list)
+    lives: list[Life] = field(default_factory=list)
 
 
 class FakeBackend:
@@ -211,13 +163,13 @@ class FakeBackend:
         """Keep a queued job from running."""
         life = self._batches[batch].lives[index]
         life.held, life.starts = reason, NEVER
-        _bound(life, life.limit)
+        bound(life, life.limit)
 
     def run(self, batch: BatchId, index: int) -> None:
         """Let a queued or held job run now."""
         life = self._batches[batch].lives[index]
         life.held, life.starts = "", min(life.starts, self._clock())
-        _bound(life, life.limit)
+        bound(life, life.limit)
         self._changed.set()
 
     def forge(self, job: Job) -> None:
@@ -232,7 +184,7 @@ class FakeBackend:
         """All accepted jobs that are not over, visible or not, as they are now."""
         now = self._clock()
         jobs = (
-            _as_it_is(life, now) for accepted in self._batches.values() for life in accepted.lives
+            as_it_is(life, now) for accepted in self._batches.values() for life in accepted.lives
         )
         return [job for job in jobs if job.alive]
 
@@ -249,7 +201,7 @@ class FakeBackend:
         accepted = _Accepted(batch)
         for index in range(batch.count):
             wait = delay + self.faults.queue_wait * self._rng.random()
-            life = _Life(
+            life = Life(
                 Job(
                     batch.id,
                     index,
@@ -261,7 +213,7 @@ class FakeBackend:
                 visible=now + delay,
                 starts=now + wait,
             )
-            _bound(life, self.limits.get(batch.role))
+            bound(life, self.limits.get(batch.role))
             if self._happens(self.faults.dies):
                 life.ends = life.starts + self.faults.dies_within * self._rng.random()
                 life.gone, life.exit, life.code = life.ends, Exit.FAILED, 1
@@ -269,7 +221,7 @@ class FakeBackend:
         self._batches[batch.id] = accepted
         self._changed.set()
 
-    def _life(self, batch: BatchId, index: int) -> _Life | None:
+    def _life(self, batch: BatchId, index: int) -> Life | None:
         accepted = self._batches.get(batch)
         return accepted.lives[index] if accepted and index < len(accepted.lives) else None
 
@@ -292,43 +244,8 @@ class FakeBackend:
                 await asyncio.sleep(0)
             now = self._clock()
             shown += [
-                _as_it_is(life, now)
+                as_it_is(life, now)
                 for life in accepted.lives
                 if life.visible <= now < life.gone + self._forget_after
             ]
         return shown
-
-
-def _bound(life: _Life, limit: float | None) -> None:
-    """Let a job that has yet to start end at its time limit."""
-    life.limit = limit
-    if limit is not None:
-        life.ends = life.gone = life.starts + limit
-        life.exit, life.code = Exit.TIME_LIMIT, 143
-
-
-def _as_it_is(life: _Life, now: float) -> Job:
-    """The job at this moment; the same object as long as nothing about it changes."""
-    job = life.job
-    phase = _phase(life, now)
-    if phase is job.phase and (phase is not Phase.HELD or job.reason == life.held):
-        return job
-    if phase is Phase.EXITED:
-        job = replace(job, phase=phase, exit=life.exit, exit_code=life.code, reason=life.reason)
-    elif phase is Phase.RUNNING:
-        ends = None if life.limit is None else life.starts + life.limit
-        job = replace(job, phase=phase, since=life.starts, node="node", reason="", ends=ends)
-    else:
-        job = replace(job, phase=phase, reason=life.held)
-    life.job = job
-    return job
-
-
-def _phase(life: _Life, now: float) -> Phase:
-    if now >= life.gone:
-        return Phase.EXITED
-    if now >= life.ends:
-        return Phase.ENDING
-    if now >= life.starts:
-        return Phase.RUNNING
-    return Phase.HELD if life.held else Phase.QUEUED

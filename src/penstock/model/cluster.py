@@ -32,6 +32,9 @@ class Status(enum.IntEnum):
 AGENT_EXTRAS = frozenset({"contact_host", "lifetime", "lifetime_stagger", "dashboard"})
 """Keys of a group's ``extras`` that are the agent's and not the backend's."""
 
+DURATIONS = frozenset({"lifetime", "lifetime_stagger"})
+"""Those of them that are durations: seconds, or text like "11 h"."""
+
 
 @dataclass(frozen=True, slots=True)
 class Activation:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock.environment import choice, job_environment
-from penstock.model.cluster import Activation, ClusterSpec, GroupSpec, Links
+from penstock.model.cluster import DURATIONS, Activation, ClusterSpec, GroupSpec, Links
 from penstock.model.errors import Invalid
 from penstock.model.job import Resources
 from penstock.settings.base import split_ports
@@ -118,7 +118,7 @@ class Blueprint:
             if target.variable:
                 group.env[target.variable] = _as_text(name, value)
             elif target.extra:
-                group.extras[target.extra] = value
+                group.extras[target.extra] = _extra(name, target.extra, value)
             else:
                 setattr(group, target.field, _quantity(name, target.field, value))
 
@@ -180,6 +180,15 @@ def _links(settings: GroupSettings) -> Links:
         contact_host=settings.contact_host or "",
         listen_host=(worker.listen_host or "") if worker else "",
     )
+
+
+def _extra(name: str, key: str, value: Any) -> Any:
+    if key not in DURATIONS:
+        return value
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise Invalid(f"{name} cannot set {key}: it {error}, not {shorten(value)}") from None
 
 
 def _as_text(name: str, value: Any) -> str:

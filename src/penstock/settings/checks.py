@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from penstock.model.cluster import AGENT_EXTRAS
+from penstock.model.cluster import AGENT_EXTRAS, DURATIONS
 from penstock.model.errors import Invalid, SettingsError
 from penstock.settings.auth import BasicAuth, read_secret
 from penstock.settings.backends import SlurmBackendSettings, SlurmJobSettings
@@ -21,6 +21,7 @@ from penstock.settings.problems import KeyPath, Problem, suggest
 from penstock.settings.profiles import ProfileSettings
 from penstock.settings.root import Settings
 from penstock.settings.site_options import parse_target
+from penstock.settings.units import parse_duration
 
 
 def check(
@@ -97,6 +98,11 @@ def _extras(settings: Settings, path: KeyPath, profile: ProfileSettings) -> Iter
         (("scheduler",), profile.scheduler),
         *((("workers", name), group) for name, group in profile.workers.items()),
     ):
+        for key in DURATIONS & group.extras.keys():
+            try:
+                parse_duration(group.extras[key])
+            except ValueError as error:
+                yield _problem((*path, *place, "extras", key), str(error))
         section = settings.backends.get(group.backend)
         if not isinstance(section, SlurmBackendSettings | HTCondorBackendSettings):
             continue
