@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.backends.base import Backend
-from penstock.backends.relay import RelayBackend
+from penstock.backends.relay.backend import RelayBackend
 from penstock.backends.relay.holder import Holder
 from penstock.backends.relay.wire import Hello
 from penstock.model.job import Batch, Job

@@ -20,7 +20,7 @@ from penstock.api.rate import Bucket
 from penstock.api.services import Services, own_cluster, services
 from penstock.api.session import authenticate, authenticated, user_of
 from penstock.auth import User
-from penstock.backends.relay import RelayBackend
+from penstock.backends.relay.backend import RelayBackend
 from penstock.backends.relay.holder import Holder
 from penstock.backends.relay.wire import MAX_FRAME, parse_hello
 from penstock.control.timeouts import span

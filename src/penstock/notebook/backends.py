@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from penstock.backends.base import Backend
+from penstock.backends.htcondor import make_htcondor
 from penstock.backends.local import LocalBackend
 from penstock.backends.local.proc import boot_id
 from penstock.backends.slurm import SlurmBackend, slurm_commands
@@ -19,6 +20,7 @@ from penstock.settings.backends import (
     LocalBackendSettings,
     SlurmBackendSettings,
 )
+from penstock.settings.htcondor import HTCondorBackendSettings
 
 HOME = Path("~/.local/share/penstock").expanduser()
 """Where a notebook's backends keep what they must."""
@@ -51,4 +53,9 @@ def make_backend(section: Mapping[str, object], gateway: str) -> tuple[Backend, 
             period=settings.period,
         )
         return slurm, f"slurm {settings.config or ''} as {me}"
+    if isinstance(settings, HTCondorBackendSettings):
+        files = HOME / "htcondor-files"
+        condor = make_htcondor("htcondor", gateway, settings, HOME / "htcondor", files, own=True)
+        where = settings.schedd or platform.node()
+        return condor, f"htcondor schedd {where} {settings.pool or ''} as {me}"
     raise Invalid(f"A notebook cannot submit to a backend of type {settings.type}.")

@@ -38,6 +38,7 @@ class Hands:
         self._cluster = cluster
         self._owner = owner
         self._prepare = prepare
+        self._names = {owner}
         self._seen: dict[Handle, Job] = {}
         self._submitting = 0
         self._unclear_until = float("-inf")
@@ -139,11 +140,20 @@ class Hands:
             job
             for job in snapshot.jobs
             if (job.batch.gateway, job.batch.cluster) == (self._gateway, self._cluster)
-            and job.owner == self._owner
         )
+        self._learn({job.owner for job in jobs})
+        jobs = tuple(job for job in jobs if job.owner in self._names)
         self._seen = {(job.batch.sequence, job.index, job.native): job for job in jobs}
         complete = snapshot.complete and self._cluster not in snapshot.unsure
         return Snapshot(snapshot.started, complete, jobs)
+
+    def _learn(self, owners: set[str]) -> None:
+        """How the batch system calls our account: a token may be another name's.
+
+        Anybody can write a tag, so nobody is believed who shows up beside the one that is known.
+        """
+        if len(owners) == 1 and self._names == {self._owner}:
+            self._names |= owners
 
     async def _try_look(self) -> Snapshot | None:
         try:

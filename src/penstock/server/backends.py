@@ -9,7 +9,7 @@ from pathlib import Path
 from penstock.backends.base import Backend
 from penstock.backends.htcondor import make_htcondor
 from penstock.backends.local import LocalBackend
-from penstock.backends.relay import RelayBackend
+from penstock.backends.relay.backend import RelayBackend
 from penstock.backends.slurm import SlurmBackend, slurm_commands
 from penstock.backends.slurm.acting import Acting
 from penstock.backends.slurm.rest import Rest

@@ -37,7 +37,9 @@ class Actor:
 class Acting:
     """A way to act for users, see ``HTCondorBackendSettings.act_by``.
 
-    ``domain``, ``key`` and ``lifetime`` (seconds) are those of signed tokens.
+    Besides those, ``own``: all jobs are those of this process's user, whoever HTCondor takes that
+    for (a notebook's account may have another name than its token). ``domain``, ``key`` and
+    ``lifetime`` (seconds) are those of signed tokens.
     """
 
     way: str = "itself"
@@ -58,8 +60,15 @@ class Actors:
         self._allow_root = allow_root
         self._signing: dict[str, asyncio.Lock] = {}
 
+    @property
+    def own(self) -> bool:
+        """Whether everything is this process's user's."""
+        return self._acting.way == "own"
+
     async def of(self, owner: str) -> Actor:
         """Raises Rejected for a user that cannot be, and Unavailable when no token can be had."""
+        if self.own:
+            return Actor()
         if not _NAME.fullmatch(owner):
             raise Rejected(f"there is no user {owner[:64]!a} in HTCondor")
         if self._acting.way == "itself":

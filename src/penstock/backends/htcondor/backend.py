@@ -280,7 +280,8 @@ class HTCondorBackend:
 
     async def _file_identity(self, owner: str) -> Identity | None:
         """With whose rights a user's files are touched; None: they are the gateway's own."""
-        return None if self._spool else await self._actors.identity(owner)
+        own = self._spool or self._actors.own
+        return None if own else await self._actors.identity(owner)
 
     def _disappointed(self, owner: str, failure: BackendError) -> None:
         """An old token is a usual reason for not being let in."""

@@ -25,6 +25,7 @@ def make_htcondor(
     spool = section.spool
     if spool is None:
         spool = bool(section.schedd or section.pool or section.act_by != "itself")
+    way = "own" if own else section.act_by
     return HTCondorBackend(
         name,
         gateway,
@@ -32,7 +33,7 @@ def make_htcondor(
         directory / "files" if spool else section.directory or files,
         condor_commands(section.bin, section.config, section.timeout, own=own),
         jobs=section.jobs,
-        acting=Acting(section.act_by, section.domain or "", section.key, section.token_lifetime),
+        acting=Acting(way, section.domain or "", section.key, section.token_lifetime),
         schedd=section.schedd,
         pool=section.pool,
         spool=spool,

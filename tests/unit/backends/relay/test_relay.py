@@ -8,7 +8,7 @@ import json
 import pytest
 
 from penstock.backends.fake import FakeBackend
-from penstock.backends.relay import RelayBackend
+from penstock.backends.relay.backend import RelayBackend
 from penstock.backends.relay.holder import Holder
 from penstock.backends.relay.ledger import LINGER
 from penstock.backends.relay.wire import Hello

@@ -1,0 +1,194 @@
+"""Workers that a notebook submits: everything that other clusters do, and what befalls notebooks."""
+
+import json
+import signal
+import time
+import urllib.request
+from base64 import b64encode
+
+import pytest
+from dask_gateway import BasicAuth, Gateway
+from dask_gateway.client import ClusterStatus
+
+from rigs.gateway import wait_until
+from rigs.lending import settled
+
+
+def events(gateway, cluster: str, kind: str) -> list[str]:
+    return [event["text"] for event in gateway.events(cluster) if event["kind"] == kind]
+
+
+def serving(client) -> set[str]:
+    return {one["name"] for one in client.scheduler_info(n_workers=-1)["workers"].values()}
+
+
+def test_it_scales_adapts_replaces_and_leaves_nothing(lending):
+    with lending.gateway() as gateway:
+        cluster = gateway.new_cluster(worker_cores=2)
+        with cluster.get_client() as client:
+            cluster.scale(3)
+            client.wait_for_workers(3, timeout=120)
+            assert client.submit(sum, [1, 2, 3]).result(timeout=60) == 6
+            threads = [
+                w["nthreads"] for w in client.scheduler_info(n_workers=-1)["workers"].values()
+            ]
+            assert threads == [2, 2, 2]
+            before = serving(client)
+            victim = next(p for p in lending.workers(cluster.name) if "--child" in p.cmdline())
+            victim.kill()
+            wait_until(lambda: serving(client) - before, "another worker serves", 120)
+            assert "replaced" in " ".join(events(gateway, cluster.name, "worker-exit"))
+            client.wait_for_workers(3, timeout=60)
+            kept = client.scatter(list(range(20)))
+            cluster.scale(1)
+            wait_until(lambda: len(serving(client)) == 1, "one worker is left")
+            assert client.gather(kept) == list(range(20))
+            [left] = serving(client)
+            assert "Start worker" in gateway.logs(cluster.name, left)
+            cluster.adapt(minimum=0, maximum=2)
+            futures = client.map(lambda i: time.sleep(0.3) or i, range(12), pure=False)
+            assert sum(client.gather(futures)) == 66
+            del futures, kept
+            wait_until(lambda: not serving(client), "idle workers leave", 120)
+        name, helper = cluster.name, cluster.helper.pid
+        cluster.scale(2)
+        wait_until(lambda: lending.workers(name), "workers come")
+        cluster.shutdown()
+        wait_until(lambda: not lending.workers(name), "no job is left")
+        wait_until(lambda: gateway.get_cluster(name).status is ClusterStatus.STOPPED, "it stopped")
+        wait_until(lambda: settled(helper), "its helper ended")
+
+
+def test_a_killed_kernel_leaves_nothing(lending):
+    with lending.gateway() as gateway, lending.kernel(20) as kernel:
+        kernel.kill()
+        name = kernel.cluster
+        wait_until(lambda: settled(kernel.helper), "its helper ended", 90)
+        wait_until(lambda: gateway.get_cluster(name).status is ClusterStatus.STOPPED, "it stopped")
+        assert lending.workers(name) == []
+        assert "notebook ended" in events(gateway, name, "stopping")[0]
+
+
+def test_a_machine_that_is_gone_leaves_nothing_either(lending):
+    with lending.gateway() as gateway, lending.kernel(3) as kernel:
+        name = kernel.cluster
+        wait_until(lambda: len(lending.workers(name)) >= 3, "workers come", 90)
+        kernel.kill(kernel.helper)
+        wait_until(lambda: gateway.get_cluster(name).status is ClusterStatus.STOPPED, "stopped", 90)
+        assert "has been away for 4 s" in events(gateway, name, "stopping")[0]
+        wait_until(lambda: lending.workers(name) == [], "workers end with their scheduler", 90)
+
+
+def test_an_interpreter_that_just_ends_leaves_nothing(lending):
+    with lending.gateway() as gateway, lending.kernel(2) as kernel:
+        kernel.process.stdin.write("\n")
+        kernel.process.stdin.flush()
+        assert kernel.process.wait(60) == 0
+        wait_until(lambda: settled(kernel.helper), "its helper ended", 90)
+        name = kernel.cluster
+        wait_until(lambda: gateway.get_cluster(name).status is ClusterStatus.STOPPED, "it stopped")
+        assert lending.workers(name) == []
+        assert "stopped by" in events(gateway, name, "stopping")[0]
+
+
+def test_workers_outlive_a_notebook_that_wants_it_and_a_server(lending, capfd):
+    with lending.gateway() as gateway:
+        cluster = gateway.new_cluster(shutdown_on_close=False)
+        name = cluster.name
+        cluster.scale(2)
+        with cluster.get_client() as client:
+            client.wait_for_workers(2, timeout=120)
+            first = serving(client)
+        # The server dies and comes back: the notebook finds it again, and nothing is replaced.
+        lending.rig.kill(signal.SIGKILL)
+        lending.rig.start()
+        cluster.scale(3)
+        with cluster.get_client() as client:
+            client.wait_for_workers(3, timeout=120)
+            assert first < serving(client)
+        # The notebook leaves; longer than the grace nothing happens, and then there is another.
+        cluster.close()
+        wait_until(lambda: settled_(cluster), "its helper ended")
+        plain = Gateway(lending.rig.address, auth=BasicAuth(lending.rig.user, lending.rig.password))
+        with plain:
+            plain.scale_cluster(name, 4)
+        wait_until(lambda: events(gateway, name, "unavailable"), "the user is told")
+        assert "HTCGateway().connect" in events(gateway, name, "unavailable")[0]
+        time.sleep(5)
+        again = gateway.connect(name)
+        with again.get_client() as client:
+            client.wait_for_workers(4, timeout=120)
+            assert first < serving(client)
+            # A second notebook takes over, tells the first, and gives back.
+            with lending.kernel(5, connect=name) as kernel:
+                client.wait_for_workers(5, timeout=120)
+                told = f"process {kernel.process.pid} on "
+                wait_until(lambda: told in capfd.readouterr().out, "the first is told")
+                kernel.kill()
+                wait_until(lambda: settled(kernel.helper), "the second's helper ended")
+            wait_until(lambda: "from this notebook again" in capfd.readouterr().out, "told")
+            again.scale(1)
+            wait_until(lambda: len(serving(client)) == 1, "one worker is left")
+        again.shutdown()
+        wait_until(lambda: not lending.workers(name), "no job is left")
+        assert not events(gateway, name, "lost")
+        assert not events(gateway, name, "worker-exit")
+
+
+def settled_(cluster) -> bool:
+    return cluster.helper is None
+
+
+def test_where_the_gateway_starts_the_workers_it_is_an_ordinary_client(lending):
+    with lending.gateway() as gateway, gateway.new_cluster(profile="own") as cluster:
+        assert cluster.helper is None
+        cluster.scale(1)
+        with cluster.get_client() as client:
+            client.wait_for_workers(1, timeout=120)
+
+
+def test_a_backend_that_cannot_be_fails_the_new_cluster(lending):
+    import dask
+    from dask_gateway.client import GatewayClusterError
+
+    wrong = {"type": "local", "directory": "not/absolute"}
+    with (
+        lending.gateway() as gateway,
+        dask.config.set({"gateway.notebook.backend": wrong}),
+        pytest.raises(GatewayClusterError, match=r"directory: .*absolute path"),
+    ):
+        gateway.new_cluster()
+    with lending.gateway() as gateway:
+        assert gateway.list_clusters() == []
+
+
+def test_nobody_else_can_be_a_clusters_notebook(lending):
+    with lending.gateway() as gateway:
+        name, other = gateway.submit(), gateway.submit()
+        try:
+            words = b64encode(f"{lending.rig.user}:{lending.rig.password}".encode()).decode()
+            ticket = ask(lending, other, {"Authorization": f"Basic {words}"})
+            place = lending.rig.state / "jobs"
+            config = wait_until(lambda: [*place.glob(f"*{name}-0/0/penstock.json")], "it started")[
+                0
+            ]
+            token = json.loads(config.read_text())["token"]
+            for headers in (
+                {},
+                {"Authorization": f"token {token}"},
+                {"Authorization": f"token {ticket}"},
+            ):
+                with pytest.raises(urllib.error.HTTPError, match=r"401|404"):
+                    ask(lending, name, headers, "GET", "channel")
+        finally:
+            gateway.stop_cluster(name)
+            gateway.stop_cluster(other)
+
+
+def ask(lending, cluster, headers, method="POST", what="ticket"):
+    url = f"{lending.rig.address}/api/v1/clusters/{cluster}/workers/{what}"
+    request = urllib.request.Request(url, data=b"{}" if method == "POST" else None, method=method)
+    for name, value in {**headers, "Content-Type": "application/json"}.items():
+        request.add_header(name, value)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)["ticket"]
