@@ -75,6 +75,12 @@ async def test_jobs_are_submitted_cancelled_and_read(acting, rig):
     assert ("out of 0" in output) == (acting.way == "sudo")
     await backend.cancel([jobs[1], jobs[3], jobs[4]])
     await observe_until(backend, lambda now: alive(now) == {0, 2, 5}, "three are left")
+    queued = sleepers(rig, 6, extras={"arguments": ["--begin=now+1hour"]})
+    await backend.submit(queued)
+    waiting = [job for job in (await backend.observe()).jobs if job.batch == queued.id]
+    await backend.cancel([waiting[0], waiting[1], waiting[4]])
+    await observe_until(backend, count(6), "three wait")
+    jobs = (await backend.observe()).jobs
     await backend.cancel(jobs)
     await backend.cancel(jobs)
     await observe_until(backend, count(0), "none is left")

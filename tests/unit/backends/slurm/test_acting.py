@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import os
@@ -146,7 +147,9 @@ def test_the_helper_runs_alone_and_not_as_root():
     assert told["version"] == helper.VERSION == sudo.VERSION
     words = "never runs as root" if os.getuid() == 0 else "cannot be understood"
     assert words in told["refused"]
-    assert Path(helper.__file__).read_text().startswith("#!/usr/bin/python3 -IS\n")
+    text = Path(helper.__file__).read_text()
+    assert text.startswith("#!/usr/bin/python3 -IS\n")
+    ast.parse(text, feature_version=(3, 7))  # the oldest that this Python knows how to be
 
 
 # --- sudo ----------------------------------------------------------------------------------------
