@@ -25,6 +25,7 @@ MODULES = (
     "rules",
     "channel",
     "observe",
+    "matching",
     "retirement",
     "links",
     "scheduler",

@@ -18,6 +18,8 @@ from penstock.agent.child import (
     versions,
 )
 from penstock.agent.links import host_setting, in_use, port_pairs
+from penstock.agent.logs import send_output
+from penstock.agent.matching import Matching, own_kind
 from penstock.agent.observe import (
     attach_dashboard,
     explain_strangers,
@@ -94,6 +96,7 @@ class SchedulerAgent:
         self.changed = asyncio.Event()
         self.ended = asyncio.get_event_loop().create_future()
         self.versions = versions()
+        self.matching = Matching(scheduler, own_kind())
         self.channel = Channel(config, self.hello, self.receive)
         self.retirement = Retirement(scheduler, self.channel.send, self.spawn)
         self.log = logger()
@@ -196,6 +199,7 @@ class SchedulerAgent:
             },
             "idle": round(self.idle_seconds, 1),
             "target": self.target,
+            "mismatch": self.matching.report(),
         }
 
     async def report_forever(self) -> None:
@@ -229,6 +233,7 @@ class SchedulerAgent:
         counters = (self.scheduler.transition_counter, self.clients_seen)
         self.idle_seconds = self.idle.update(now, is_busy(self.scheduler), counters)
         self.adapt()
+        self.matching.look(user_clients(self.scheduler))
         hopeless = self.channel.hopeless(now)
         if hopeless:
             self.end(hopeless)

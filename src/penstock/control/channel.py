@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from penstock.control.mismatch import Mismatch, parse_mismatch
 from penstock.model.errors import Invalid
 from penstock.model.ids import parse_worker_name
 from penstock.model.wire import MAX_TAIL, PROTOCOL
@@ -49,6 +50,7 @@ class Report:
     scheduler_memory: int
     idle: float
     target: int | None
+    mismatch: tuple[Mismatch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ def parse_report(message: Mapping[str, Any]) -> Report:
         scheduler_memory=_count(scheduler, "memory"),
         idle=_number(message, "idle"),
         target=None if target is None else _count(message, "target"),
+        mismatch=parse_mismatch(message.get("mismatch")),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from penstock.control import channel, lifecycle, situate
+from penstock.control import channel, lifecycle, mismatch, situate
 from penstock.control.channel import ExitReport, Report, Retired
 from penstock.control.deaths import served
 from penstock.control.entry import Asked, Entry, Link, Live
@@ -136,6 +136,9 @@ class Sessions:
                 tracked = entry.rows.get(sequence)
                 if tracked is not None:
                     tracked.registered.discard(index)
+        if said.mismatch and entry.live is not None:
+            text = mismatch.words(said.mismatch, entry.live.versions)
+            self._registry.note_changed(entry, "versions", mismatch.key(said.mismatch), text)
         news = bool(said.added or said.removed) or said.target != entry.target
         self._note_target(entry, said.target, now)
         news |= self._note_quiet(entry, said, now)
