@@ -30,6 +30,7 @@ class Seen(str, enum.Enum):
     THERE = "there"  # its bin/python is there
     BARE = "bare"  # its directory is there, without it
     ABSENT = "absent"  # only the directory above
+    CLOSED = "closed"  # there is no right to see, at least not on this machine
     UNSEEN = "unseen"  # not even that: perhaps another machine's file system
     UNKNOWN = "unknown"  # nobody could look, or it took too long
 
@@ -112,7 +113,7 @@ def choose(
     for each, look in found:
         if look.seen is Seen.THERE:
             return each
-    absent = {Seen.BARE, Seen.ABSENT, *([Seen.UNSEEN] if certain else [])}
+    absent = {Seen.BARE, Seen.ABSENT, *([Seen.CLOSED, Seen.UNSEEN] if certain else [])}
     possible = [each for each, look in found if look.seen not in absent]
     if len(possible) == 1:
         return possible[0]
@@ -131,13 +132,15 @@ def _missing(found: Sequence[tuple[Activation, Found]]) -> str:
         name = posixpath.basename(first.prefix)
         places = _list([each for each, _ in found])
         return f"conda_env: there is no environment {name!a}: looked for {places}"
+    option = {"conda": "conda_env", "pixi": "pixi_project"}.get(first.kind, "venv")
+    if look.seen is Seen.CLOSED:
+        return f"{option}: permission denied: as the jobs' user one cannot see {_python(first)}"
     if first.kind == "pixi":
         text = (
             f"pixi_project: there is no environment {first.environment!a} in {_root(first.project)!a}"
             f": {_python(first)} is missing; run 'pixi install -e {first.environment}' there"
         )
         return text + (f", or name one of {', '.join(look.others)}" if look.others else "")
-    option = "conda_env" if first.kind == "conda" else "venv"
     return (
         f"{option}: there is no Python environment at {first.prefix!a}: {_python(first)} is missing; "
         f"give the directory of one"

@@ -25,14 +25,16 @@ MOST = 16
 _SCRIPT = r"""
 while [ "$#" -gt 1 ]; do
   if [ -e "$2/bin/python" ] || [ -L "$2/bin/python" ]; then printf 'there'
+  elif [ -d "$1" ] && [ ! -x "$1" ]; then printf 'closed'
   elif [ -d "$1" ]; then
     printf 'bare'
     for other in "$1"/.pixi/envs/*/bin/python; do
       other=${other%/bin/python}
       [ -d "$other" ] && printf '/%s' "${other##*/}"
     done
-  elif [ -n "${1%/*}" ] && [ -d "${1%/*}" ]; then printf 'absent'
-  else printf 'unseen'
+  elif [ -z "${1%/*}" ] || [ ! -d "${1%/*}" ]; then printf 'unseen'
+  elif [ ! -x "${1%/*}" ]; then printf 'closed'
+  else printf 'absent'
   fi
   printf '\0'
   shift 2

@@ -66,8 +66,9 @@ async def test_a_user_does_not_learn_what_others_have(unix_users, tree: Path) ->
     private.chmod(0o700)
     places = [at(private / "env"), at(private / "none")]
     assert [f.seen for f in (await look(places, alice)).values()] == [Seen.THERE, Seen.ABSENT]
+    assert (await look([at(private)], bob))[at(private)] == Found(Seen.CLOSED)
     told = {(await look([each], bob))[each] for each in places}
-    assert told == {Found(Seen.ABSENT)}, "the same whether it is there or not"
+    assert told == {Found(Seen.CLOSED)}, "the same whether it is there or not"
 
 
 async def test_nobody_looks_for_others_without_the_right(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -409,6 +409,7 @@ def test_what_is_certainly_not_there_is_refused() -> None:
         ("far", Seen.ABSENT, True),
         ("far", Seen.UNSEEN, False),
         ("far", Seen.UNKNOWN, False),
+        ("far", Seen.CLOSED, False),
         ("far", Seen.THERE, False),
         ("pixi", Seen.UNSEEN, True),
         ("pixi", Seen.UNKNOWN, False),
@@ -416,6 +417,8 @@ def test_what_is_certainly_not_there_is_refused() -> None:
     ]:
         with pytest.raises(Invalid, match=words) if refused else nullcontext():
             at_site(profile, {"/d/x": seen}, conda_env="/d/x")
+    with pytest.raises(Invalid, match=r"permission denied: .* cannot see /d/x/bin/python"):
+        at_site("pixi", {"/d/x": Seen.CLOSED}, conda_env="/d/x")
     pixi = "/d/x/.pixi/envs/gpu"
     with pytest.raises(Invalid, match=r"environment 'gpu' in '/d/x': .* run 'pixi install -e gpu'"):
         at_site("far", {pixi: Seen.BARE}, pixi_project="/d/x", pixi_env="gpu")
