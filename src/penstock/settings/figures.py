@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from penstock.settings.base import Name, Section
-from penstock.settings.units import Duration
+from penstock.settings.units import Pace
 
 Label = Annotated[str, Field(pattern=r"^[^\x00-\x20\x7f,]{1,256}$")]
 
@@ -19,7 +19,7 @@ Label = Annotated[str, Field(pattern=r"^[^\x00-\x20\x7f,]{1,256}$")]
 class FigureSettings(Section):
     """Numbers of everybody's jobs for Prometheus."""
 
-    period: Duration = Field(
+    period: Pace = Field(
         default=60.0, description="How often everybody's jobs are counted. 0: never."
     )
     users: int = Field(
@@ -42,7 +42,7 @@ class PredictSettings(Section):
 class SlurmFigureSettings(FigureSettings):
     """Slurm's own numbers for Prometheus: everybody's jobs, and how long a new one would wait."""
 
-    predict_period: Duration = Field(
+    predict_period: Pace = Field(
         default=300.0,
         description="How often Slurm is asked when a new job would start (`sbatch --test-only`), "
         "once for each partition, account and QoS that profiles name. 0: never.",

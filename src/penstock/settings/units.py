@@ -96,4 +96,9 @@ def _positive(value: object) -> float:
 Duration = Annotated[
     float, BeforeValidator(_positive), PlainSerializer(show_duration, when_used="json")
 ]
+Pace = Annotated[
+    float, BeforeValidator(parse_duration), PlainSerializer(show_duration, when_used="json")
+]
+"""How often something is done: a duration, or 0 for never."""
+
 Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(show_size, when_used="json")]

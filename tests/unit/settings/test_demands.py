@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from penstock.model.job import Resources
 from penstock.settings.demands import demands
+from penstock.settings.figures import SlurmFigureSettings
 from penstock.settings.load import validate
 
 GIB = 2**30
@@ -57,3 +58,8 @@ def test_all_that_a_backend_may_be_asked_for():
     ]
     assert [d.name for d in demands(settings, "local")] == ["profile cms, scheduler"]
     assert {d.python for d in demands(settings, "slurm")} == {"/opt/python"}
+
+
+def test_figures_can_be_switched_off():
+    off = SlurmFigureSettings.model_validate({"period": 0, "predict_period": "0 s"})
+    assert off.period == off.predict_period == 0
