@@ -9,11 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field
 
 from penstock.settings.auth import AuthSettings, SingleAuth, UsersSettings, this_user
-from penstock.settings.backends import (
-    BackendSettings,
-    LocalBackendSettings,
-    SlurmBackendSettings,
-)
+from penstock.settings.backends import BackendSettings, LocalBackendSettings
 from penstock.settings.base import Name, Section, split_address
 from penstock.settings.profiles import ProfileSettings
 from penstock.settings.server import (
@@ -60,9 +56,8 @@ class Settings(Section):
 
     @property
     def _acts_for_users(self) -> bool:
-        sections = self.backends.values()
-        others = any(isinstance(s, SlurmBackendSettings) and s.act_by != "itself" for s in sections)
-        return others or os.geteuid() == 0
+        ways = {getattr(section, "act_by", "itself") for section in self.backends.values()}
+        return ways != {"itself"} or os.geteuid() == 0
 
     @property
     def agent_urls(self) -> tuple[str, ...]:
