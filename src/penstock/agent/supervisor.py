@@ -82,6 +82,9 @@ class Supervisor:
             return plan.env
         try:
             return source_all(plan, self.ring, self.started)
+        except OSError as error:  # such as a full disk: what needs no shell is done all the same
+            self.say("not activated by scripts: %s" % error)
+            return plan.env
         finally:
             self.child = None
 
