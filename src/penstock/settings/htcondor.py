@@ -123,7 +123,7 @@ class HTCondorJobSettings(Section):
     )
     time: Duration | None = Field(
         default=None,
-        description="How long a job may run; HTCondor ends it then (`allowed_execute_duration`). "
+        description="How long a job may run; HTCondor removes it then (`periodic_remove`). "
         "Not set: for ever.",
     )
     pool_time: Duration | None = Field(

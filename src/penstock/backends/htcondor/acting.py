@@ -88,8 +88,11 @@ class Actors:
         async with self._signing.setdefault(owner, asyncio.Lock()):
             if not self._good(place / "token"):
                 await self._sign(owner, place)
+        # Nothing but this token: whoever can read the pool's key would else become its own user.
+        places = ("TOKEN_DIRECTORY", "TOKEN_SYSTEM_DIRECTORY", "PASSWORD_DIRECTORY")
         return {
-            "_CONDOR_SEC_TOKEN_DIRECTORY": str(place),
+            **{f"_CONDOR_SEC_{name}": str(place) for name in places},
+            "_CONDOR_SEC_TOKEN_POOL_SIGNING_KEY_FILE": str(place / "none"),
             "_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS",
         }
 

@@ -24,6 +24,7 @@ ATTRIBUTES = (
     *("HoldReason", "HoldReasonCode", "LastHoldReason", "LastHoldReasonCode", "RemoveReason"),
     *("ExitCode", "ExitBySignal", "ExitSignal", "VacateReason", "VacateReasonCode"),
     *("LastRejMatchReason", "JobCurrentReconnectAttempt", "JobCurrentStartExecutingDate"),
+    "JobFinishedHookDone",
 )
 """Of each job; see "Job ClassAd Attributes" in HTCondor's manual."""
 
@@ -145,6 +146,8 @@ def _removed(ad: Ad) -> Judgement:
     """Why: HTCondor's own rules as we wrote them, the site's, or a person."""
     words = _words(ad, "RemoveReason")
     if words.startswith(_PERIODIC):
+        if ad.get("LastJobStatus") == RUNNING and _timed_out(ad):
+            return Phase.EXITED, Exit.TIME_LIMIT, None, "HTCondor removed it after its time"
         if ad.get("LastHoldReasonCode") == SPOOLING:
             return Phase.EXITED, Exit.FAILED, None, "its files never reached the schedd"
         if "LastHoldReasonCode" in ad:
@@ -173,6 +176,13 @@ def _evicted(ad: Ad) -> Judgement:
     if (_number(ad, "VacateReasonCode") or 0) in _LOSSES:
         return Phase.EXITED, Exit.LOST, None, f"HTCondor says: {words}" if words else ""
     return Phase.EXITED, Exit.PREEMPTED, None, f"HTCondor evicted it {words}".strip()
+
+
+def _timed_out(ad: Ad) -> bool:
+    """Whether it ran as long as it was to run."""
+    names = ("JobCurrentStartDate", "JobFinishedHookDone", "PenstockTime")
+    start, end, limit = (_number(ad, name) for name in names)
+    return start is not None and end is not None and limit is not None and end - start >= limit
 
 
 def _begun(ad: Ad) -> bool:

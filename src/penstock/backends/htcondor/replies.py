@@ -16,7 +16,7 @@ _UNAVAILABLE = re.compile(
     r"AUTHENTICATE:|AUTHENTICATION|Failed to (?:start|initiate|create) .*command|"
     r"Unable to (?:locate|contact|establish)|Connection refused|No route to host|Error: \(null\)|"
     r"Neither the environment variable CONDOR_CONFIG|Can't find the condor_schedd|"
-    r"Token .*expired|not authorized|PERMISSION DENIED",
+    r"Cannot allocate a cluster id|Token .*expired|not authorized|PERMISSION DENIED",
     re.IGNORECASE,
 )
 _FULL = re.compile(r"would exceed MAX_JOBS_PER_OWNER|MAX_JOBS_SUBMITTED", re.IGNORECASE)

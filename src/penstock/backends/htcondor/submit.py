@@ -149,15 +149,18 @@ def _resources(batch: Batch) -> Mapping[str, str]:
 
 def _site(jobs: HTCondorJobSettings) -> Mapping[str, str]:
     requirements = [_FIRST_RUN, *([f"({plain(jobs.requirements)})"] if jobs.requirements else [])]
-    remove = [_DEAD, *([f"({plain(jobs.periodic_remove)})"] if jobs.periodic_remove else [])]
+    remove = [_DEAD]
+    if jobs.time is not None:
+        # Not allowed_execute_duration: it now and then forgets jobs that began within a second.
+        remove.append(f"(JobStatus == 2 && time() - JobCurrentStartDate >= {math.ceil(jobs.time)})")
+    if jobs.periodic_remove:
+        remove.append(f"({plain(jobs.periodic_remove)})")
     lines = {
         "requirements": " && ".join(requirements),
         "periodic_remove": " || ".join(remove),
     }
     if jobs.request_disk is not None:
         lines["request_disk"] = str(math.ceil(jobs.request_disk / 2**10))
-    if jobs.time is not None:
-        lines["allowed_execute_duration"] = str(math.ceil(jobs.time))
     limits = [math.ceil(each) for each in (jobs.time, jobs.pool_time) if each is not None]
     if limits:
         lines["+PenstockTime"] = str(min(limits))

@@ -170,6 +170,20 @@ def job(**changes):
             "its files never reached the schedd",
         ),
         (
+            {
+                "JobStatus": 3,
+                **RAN,
+                "LastJobStatus": 2,
+                "RemoveReason": OURS,
+                "PenstockTime": 100,
+                "JobFinishedHookDone": 1200,
+            },
+            Phase.EXITED,
+            Exit.TIME_LIMIT,
+            None,
+            "HTCondor removed it after its time",
+        ),
+        (
             {"JobStatus": 3, **RAN, "LastJobStatus": 2, "RemoveReason": OURS},
             Phase.EXITED,
             Exit.CANCELLED,

@@ -80,7 +80,8 @@ def test_what_a_batch_becomes(tmp_path):
     assert "RequestGPUs" not in got
     assert (got["Args"], got["Out"]) == ('"0"', '"0.log"')
     assert got["Cmd"] == f'"{tmp_path}/dask-worker"'
-    assert (got["AllowedExecuteDuration"], got["PenstockTime"]) == ("101", "50")
+    assert "JobStatus == 2 && time() - JobCurrentStartDate >= 101" in got["PeriodicRemove"]
+    assert got["PenstockTime"] == "50"
     assert (got["Owner"], got["Environment"]) == ('"alice"', '""')
     assert got["JobMaxVacateTime"] == "30"
 
