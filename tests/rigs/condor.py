@@ -254,8 +254,8 @@ def started(version: str = "23.9", **options: Any) -> Iterator[Condor]:
 
 @pytest.fixture(scope="session")
 def condor_pool() -> Iterator[Condor]:
-    """The session's pool, of the older version."""
-    yield from started()
+    """The session's pool; ``PENSTOCK_TEST_CONDOR_VERSION`` chooses another version."""
+    yield from started(os.environ.get("PENSTOCK_TEST_CONDOR_VERSION", "23.9"))
 
 
 @pytest.fixture
