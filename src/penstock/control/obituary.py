@@ -57,7 +57,7 @@ class Obituaries:
         output = report.tail if report and report.tail else await self.logs(entry, row, 0)
         if job is not None and job.ends is not None and self._registry.clock() >= job.ends:
             job = replace(job, exit=Exit.TIME_LIMIT)  # however it ended: told to, it ends well
-        phrase = words.how(job, report, row.backend)
+        phrase = words.how(job, report, row.backend, entry.cluster.spec.scheduler.python)
         closed = entry.cluster.status is Status.RUNNING and ended_well(job, report)
         if closed:
             # As after Client.shutdown(): nobody failed.
@@ -66,8 +66,7 @@ class Obituaries:
             self._registry.note(entry.cluster, "stopping", reason)
             return
         entry.failed_job = end.sequence
-        python = entry.cluster.spec.scheduler.python
-        await self.fail(entry, words.scheduler_ended(phrase, output, python))
+        await self.fail(entry, words.scheduler_ended(phrase, output))
 
     async def late_report(self, entry: Entry, report: ExitReport) -> None:
         """A scheduler's exit report that came after the batch system had shown its end."""
@@ -121,6 +120,7 @@ class Obituaries:
         reports = {i: entry.exit_reports.pop((end.sequence, i), None) for i in end.exits}
         if row.group == SCHEDULER or not entry.cluster.status.active:
             return
+        python = entry.cluster.spec.workers[row.group].python
         named: list[tuple[str, str]] = []
         unserved = blamed = 0
         last: ExitReport | None = None
@@ -129,7 +129,7 @@ class Obituaries:
             if job and job.exit is Exit.DONE and row.group in entry.asked:
                 continue  # it was asked to go, and went before the scheduler's answer came
             exit, served = job.exit if job else None, index in tracked.served
-            how = words.how(job, report, row.backend)
+            how = words.how(job, report, row.backend, python)
             on_time = served and index in tracked.leaving and exit in _ON_TIME and not report
             if on_time and exit is not Exit.TIME_LIMIT:
                 how = "left before its time limit"

@@ -26,12 +26,17 @@ _EXITS = {
 }
 
 
-def how(job: Job | None, report: ExitReport | None, backend: str) -> str:
-    """How a job ended: ``exited 137: out of memory``, ``was preempted``, …"""
+def how(job: Job | None, report: ExitReport | None, backend: str, python: str = "") -> str:
+    """How a job ended: ``exited 137: out of memory``, ``was preempted``, …
+
+    ``python`` is what it ran, to be named where only that it was not there is known.
+    """
     code = report.code if report and report.code is not None else job.exit_code if job else None
     exit = job.exit if job else None
     reason = (report.reason if report else "") or (job.reason if job else "")
     reason = printable(reason).strip().rstrip(".")
+    if python:
+        reason = reason.replace(_NO_PYTHON, f"its Python {printable(python)} is not there")
     if exit in _EXITS:
         phrase = _EXITS[exit]
     elif code is not None:
@@ -72,10 +77,8 @@ def output(said: str) -> str:
     return f" Its last output:\n{tail}" if tail else " It left no output."
 
 
-def scheduler_ended(phrase: str, said: str, python: str = "") -> str:
-    """Why a cluster failed whose scheduler's job is over; ``python`` is the one that it ran."""
-    if python:
-        phrase = phrase.replace(_NO_PYTHON, f"its Python {printable(python)} is not there")
+def scheduler_ended(phrase: str, said: str) -> str:
+    """Why a cluster failed whose scheduler's job is over."""
     if phrase.startswith(_EXITS[Exit.TIME_LIMIT]):
         return f"The scheduler's job {phrase}, and the cluster ended with it."
     if _UNREADABLE.search(said):

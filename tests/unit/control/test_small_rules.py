@@ -232,6 +232,15 @@ def test_a_failure_carries_the_last_lines_and_no_control_characters() -> None:
     )
 
 
+def test_a_python_that_is_not_on_the_node_is_named() -> None:
+    said = "its Python is not there on the node (exit code 127)"
+    job = Job(BatchId("g", "c", 1), 0, "1", "al", Phase.EXITED, Exit.FAILED, 127, said)
+    assert words.how(job, None, "slurm", "/d/x/bin/python") == (
+        "exited 127: its Python /d/x/bin/python is not there on the node (exit code 127)"
+    )
+    assert words.how(job, None, "slurm") == f"exited 127: {said}"
+
+
 def test_a_python_that_cannot_even_read_the_agent_is_named_too_old() -> None:
     said = '  File "penstock_agent.py", line 44\n    DEFAULTS: Message = {\nSyntaxError: invalid syntax'
     assert words.scheduler_ended("exited 1", said).startswith(
