@@ -96,7 +96,7 @@ class Reconciler:
         answer = plan(situate.situation(entry, self._registry, self._sites, now))
         self._executor.reserve(entry, answer)
         self._await_looks(entry, answer.awaited)
-        self._teller.why(entry, answer, now)
+        more = self._teller.why(entry, answer, now)
         if await self._executor.execute(entry, answer):
             self._queue.wake(name)
         elif entry.cluster.status is Status.STOPPING and not entry.rows:
@@ -104,7 +104,7 @@ class Reconciler:
         await self._registry.flush()
         again = situate.next_time(entry, situate.facts(entry, self._watching_since), now)
         # A limit that was reached has had its effect by now; whatever else, never spin.
-        when = min(answer.wake_at, again, following)
+        when = min(answer.wake_at, again, following, more)
         self._queue.wake_at(name, max(when, now + LEAST_PAUSE))
 
     async def stop(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from penstock.control import waiting, walltime
@@ -21,8 +22,11 @@ class Teller:
         self._registry = registry
         self._sites = sites
 
-    def why(self, entry: Entry, answer: Plan, now: float) -> None:
-        """Why something that is wanted does not run yet, in the batch system's words."""
+    def why(self, entry: Entry, answer: Plan, now: float) -> float:
+        """Why something that is wanted does not run yet, in the batch system's words.
+
+        Returns when there may be more to say, though nothing happens: what is news in a silence.
+        """
         for group in answer.held:
             site = self._sites[group_spec(entry.cluster, group).backend]
             if site.hold_until > now:
@@ -34,8 +38,10 @@ class Teller:
                 a.count for a in answer.actions if isinstance(a, Submit) and a.group == group
             )
             self._crowded(entry, group, number, entry.current().get(group, 0) + going)
-        for name, site in self._sites.items():
-            self._waiting(entry, name, site, now)
+        return min(
+            (self._waiting(entry, name, site, now) for name, site in self._sites.items()),
+            default=math.inf,
+        )
 
     def _crowded(self, entry: Entry, group: str, number: int, there: int) -> None:
         """Some are not even submitted, as the queue has no room for them."""
@@ -55,7 +61,7 @@ class Teller:
             entry, "queue-limit", f"{group} {number.bit_length()} {limit}", f"{who} {limit}"
         )
 
-    def _waiting(self, entry: Entry, name: str, site: Site, now: float) -> None:
+    def _waiting(self, entry: Entry, name: str, site: Site, now: float) -> float:
         said, wall = entry.waits.get(name), self._registry.clock()
         jobs = site.jobs_of(entry.cluster.name)
         wait = waiting.wait_of(entry.rows.values(), jobs, name, wall)
@@ -66,6 +72,9 @@ class Teller:
             self._registry.note(entry.cluster, "waiting", wait.text)
             times = said.times + 1 if said is not None else 1
             entry.waits[name] = Said(wait, now, times)
+        elif said is not None and waiting.quiet_until(said) > now:
+            return waiting.quiet_until(said)
+        return math.inf
 
     def leaving(self, entry: Entry, number: int, first: float) -> None:
         """Workers near their end. ``first``: the first such end, seconds since the epoch."""

@@ -117,11 +117,16 @@ def moment(at: float, now: float) -> str:
     return local.strftime("%H:%M" if today else "%Y-%m-%d %H:%M")
 
 
+def quiet_until(said: Said) -> float:
+    """Before this time of the steady clock nothing is news."""
+    return said.at + min(LONGEST, SHORTEST * 2.0 ** min(said.times - 1, 10))
+
+
 def news(said: Said | None, wait: Wait, *, wall: float, now: float) -> bool:
     """Whether there is something to say that was not said, and it is not too soon."""
     if said is None:
         return True
-    if now - said.at < min(LONGEST, SHORTEST * 2.0 ** min(said.times - 1, 10)):
+    if now < quiet_until(said):
         return False
     if wait.kinds - said.wait.kinds or wait.number >= 2 * said.wait.number:
         return True
