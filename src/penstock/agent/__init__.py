@@ -27,6 +27,7 @@ MODULES = (
     "observe",
     "matching",
     "retirement",
+    "logs",
     "links",
     "scheduler",
     "worker",

@@ -262,6 +262,8 @@ class SchedulerAgent:
             self.set_bounds(parse_adapt(message))
         elif op == "retire":
             self.retirement.answer(parse_retire(message))
+        elif op == "output":
+            self.spawn(send_output(self.scheduler, message, self.channel.send))
         elif op == "close":
             self.end(str(message.get("reason") or "the server asked for it")[:1000])
 

@@ -91,7 +91,7 @@ class SlurmBackend:
         """One ``sbatch`` as the batch's owner."""
         await self._learn_limits()
         payload.check(batch, self._commands.system, most=self.capabilities.max_batch)
-        jobs = self._settings_of(batch)
+        jobs = self._settings_of(batch.extras)
         logs = (jobs.log_directory or "").replace("{user}", batch.owner)
         text = script.job_script(batch, logs, self._scratch, jobs)
         try:
@@ -106,6 +106,11 @@ class SlurmBackend:
             self._records.drop(batch.id)
             raise
         self._hint()
+
+    def time_limit(self, extras: Mapping[str, object]) -> float | None:
+        """As ``Timed.time_limit``: what ``--time`` will say."""
+        time = self._settings_of(extras).time
+        return None if time is None else 60.0 * script.minutes(time)
 
     async def observe(self) -> Snapshot:
         """One ``squeue`` for all users.
@@ -218,10 +223,10 @@ class SlurmBackend:
         if size is not None:
             self.capabilities = replace(self.capabilities, max_batch=min(size, MOST))
 
-    def _settings_of(self, batch: Batch) -> SlurmJobSettings:
+    def _settings_of(self, extras: Mapping[str, object]) -> SlurmJobSettings:
         own = self._jobs.model_dump(exclude_unset=True)
         try:
-            return SlurmJobSettings.model_validate({**own, **batch.extras})
+            return SlurmJobSettings.model_validate({**own, **extras})
         except ValidationError as error:
             raise Rejected(
                 "; ".join(

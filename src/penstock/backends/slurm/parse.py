@@ -200,7 +200,8 @@ def code_words(code: int | None) -> str:
     if code == NO_PROLOG:
         return "the prolog of its profile failed (exit code 124)"
     if 128 < code < 128 + signal.NSIG and code - 128 in set(signal.Signals):
-        return f"killed by {signal.Signals(code - 128).name}"
+        name = signal.Signals(code - 128).name
+        return f"killed by {name}" + (", maybe for its memory" if name == "SIGKILL" else "")
     return f"exited with code {code}"
 
 

@@ -144,6 +144,11 @@ def job_name(batch: Batch) -> str:
     return f"dask-{batch.role.value}-{batch.id.cluster}"
 
 
+def minutes(seconds: float) -> int:
+    """A time limit as Slurm counts it; 0 would mean none at all."""
+    return max(1, math.ceil(seconds / 60))
+
+
 def sharing(batch: Batch, jobs: SlurmJobSettings) -> Sharing:
     """How many workers of a batch share a job; schedulers never do."""
     each = min(jobs.workers_per_job, batch.count) if batch.role is Role.WORKER else 1
@@ -173,7 +178,7 @@ def arguments(batch: Batch, jobs: SlurmJobSettings) -> list[str]:
     if gres:
         words.append(f"--gres={','.join(gres)}")
     if jobs.time is not None:
-        words.append(f"--time={max(1, math.ceil(jobs.time / 60))}")
+        words.append(f"--time={minutes(jobs.time)}")
     for name in (
         *("partition", "account", "qos", "reservation", "constraint"),
         *("nodelist", "exclude", "licenses"),

@@ -68,7 +68,7 @@ RUNNING = ("2", "0", "RUNNING", "1795175646", "0", "alice", "n1")
             Phase.EXITED,
             Exit.FAILED,
             137,
-            "killed by SIGKILL; JobLaunchFailure",
+            "killed by SIGKILL, maybe for its memory; JobLaunchFailure",
         ),
         (
             ("FAILED", "1795175646", str(139 << 8)),
