@@ -106,6 +106,7 @@ async def core(
                 door=settings.door_address,
                 on_route=on_route,
                 retention=settings.server.history,
+                tails=state.directory / "tails",
             ),
             store,
         )
