@@ -10,6 +10,7 @@ from aiohttp import web
 import penstock
 from penstock.api.services import listener, own_cluster, services
 from penstock.api.session import authenticated, user_of
+from penstock.control.jobs import as_json
 from penstock.model.errors import Invalid
 from penstock.settings.resolve import option_specs
 
@@ -83,6 +84,14 @@ async def live(request: web.Request) -> web.Response:
     )
 
 
+@authenticated
+async def jobs(request: web.Request) -> web.Response:
+    """GET /api/v1/clusters/<name>/jobs — its jobs as the batch systems last showed them."""
+    cluster = own_cluster(request, user_of(request), admins=True)
+    found = services(request).control.jobs(cluster.name)
+    return web.json_response({"jobs": [as_json(line) for line in found]})
+
+
 def _bounded(request: web.Request, name: str, *, default: int, maximum: int) -> int:
     text = request.query.get(name)
     if text is None:
@@ -99,4 +108,5 @@ ROUTES = [
     web.get("/api/v1/clusters/{cluster_name}/events", events),
     web.get("/api/v1/clusters/{cluster_name}/logs", logs),
     web.get("/api/v1/clusters/{cluster_name}/live", live),
+    web.get("/api/v1/clusters/{cluster_name}/jobs", jobs),
 ]

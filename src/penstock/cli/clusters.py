@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from penstock.cli.jobs import job_table
 from penstock.client import Gateway
 
 _address = click.option("--address", help="The gateway's URL; else from the Dask configuration.")
@@ -105,13 +107,15 @@ def list(address: str | None, everything: bool) -> None:
 
 @click.command(epilog=_HELP)
 @click.argument("cluster", required=False)
+@click.option("--jobs", "every", is_flag=True, help="A line for each job, also for equal ones.")
 @_address
-def show(cluster: str | None, address: str | None) -> None:
-    """Show a cluster, its workers and what happened."""
+def show(cluster: str | None, every: bool, address: str | None) -> None:
+    """Show a cluster, its jobs and what happened."""
     console = Console(highlight=False, soft_wrap=True, markup=False)
     with _gateway(address) as gateway:
         name = _find(gateway, cluster)
         live = gateway.live(name)
+        jobs = gateway.jobs(name)
         events = gateway.events(name)
     status, profile, user = live["status"].lower(), live["profile"], live["user"]
     console.print(Text(f"{live['name']}  {status}  profile {profile}  user {user}"))
@@ -121,6 +125,9 @@ def show(cluster: str | None, address: str | None) -> None:
         console.print(f"Workers of group {group}: {_wish(wish)}")
     if live["report"]:
         console.print(Text(_report(live["report"])))
+    if jobs:
+        plain = Console(highlight=False, markup=False, emoji=False)
+        plain.print(job_table(jobs, time.time(), every=every), soft_wrap=not plain.is_terminal)
     for event in events:
         console.print(Text(f"{_moment(event['time'])}  {event['text']}"))
 

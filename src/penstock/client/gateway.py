@@ -81,6 +81,11 @@ class Gateway(BaseGateway):  # type: ignore[misc]  # dask_gateway has no types
         report: dict[str, Any] = await answer.json()
         return report
 
+    async def _jobs(self, cluster_name: str) -> list[dict[str, Any]]:
+        answer = await self._ask(cluster_name, "jobs")
+        rows: list[dict[str, Any]] = (await answer.json())["jobs"]
+        return rows
+
     def events(self, cluster_name: str, *, limit: int = 200) -> Any:
         """What happened to a cluster, oldest first: dicts of time (ms), kind and text."""
         return self.sync(self._events, cluster_name, limit)
@@ -92,3 +97,9 @@ class Gateway(BaseGateway):  # type: ignore[misc]  # dask_gateway has no types
     def live(self, cluster_name: str) -> Any:
         """The scheduler's last report (workers, tasks, memory) and each group's target."""
         return self.sync(self._live, cluster_name)
+
+    def jobs(self, cluster_name: str) -> Any:
+        """A cluster's jobs in the batch system: dicts of job (``w3-4``), native (the batch system's
+        id), role, group, phase, exit, reason, node, wait (seconds in the queue), and submitted,
+        since, expected and ends (seconds since the epoch or None)."""
+        return self.sync(self._jobs, cluster_name)

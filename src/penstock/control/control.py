@@ -21,6 +21,7 @@ from penstock.control.credentials import new_credentials
 from penstock.control.entry import Entry, Link, Live
 from penstock.control.execute import Executor
 from penstock.control.housekeeping import forget_old
+from penstock.control.jobs import JobLine, job_lines
 from penstock.control.launch import Launcher
 from penstock.control.loop import Reconciler
 from penstock.control.output import Outputs
@@ -247,6 +248,10 @@ class Control:
         does not answer.
         """
         return await self._outputs.logs(self._entry(name), job, tail)
+
+    def jobs(self, name: str) -> builtins.list[JobLine]:
+        """The cluster's jobs as the last looks showed them. Raises NotFound."""
+        return job_lines(self._entry(name), self._sites, self._clock())
 
     def live(self, name: str) -> Live | None:
         """The last report of a cluster's scheduler, None when it never reported."""

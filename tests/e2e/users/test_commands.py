@@ -44,6 +44,15 @@ def test_show_tells_the_state_of_its_workers(facility, cluster):
     assert "1 wanted" in facility.cli(facility.alice, "show").stdout
 
 
+def test_show_lists_its_jobs(facility, cluster):
+    for more in ([], ["--jobs"]):
+        lines = facility.cli(facility.alice, "show", *more).stdout.splitlines()
+        for job in ("s0-0", "w1-0"):
+            [line] = [line for line in lines if line.startswith(job)]
+            assert line.split()[1] == "running"
+            assert "since" in line
+
+
 def test_logs(facility, cluster):
     assert "channel to" in facility.cli(facility.alice, "logs").stdout
     assert facility.cli(facility.alice, "logs", cluster.name, "w1-0").stdout

@@ -43,6 +43,7 @@ CALLS = [
     ("GET", "/events", None),
     ("GET", "/logs", None),
     ("GET", "/live", None),
+    ("GET", "/jobs", None),
     ("GET", "/channel", None),
     ("POST", "/exits", {"job": "s0-0", "code": 1}),
 ]

@@ -13,6 +13,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -20,6 +21,7 @@ from penstock.backends.base import Capabilities
 from penstock.backends.fake import NEVER, FakeBackend, Faults
 from penstock.control import Control, control
 from penstock.control.plan import LOST
+from penstock.control.walltime import margin
 from penstock.model.cluster import Cluster, ClusterSpec, GroupSpec, Limits, RowState, Status
 from penstock.model.errors import PenstockError, StoreError
 from penstock.model.ids import BatchId
@@ -43,18 +45,32 @@ class Batches(FakeBackend):
         super().__init__(
             clock=wall,
             rng=sim.rng,
-            capabilities=Capabilities(max_batch=4, visibility=VISIBILITY, period=4.0),
+            capabilities=Capabilities(
+                max_batch=4, visibility=VISIBILITY, period=4.0, max_queued=sim.cap
+            ),
             forget_after=sim.rng.choice((0.0, 10.0, 60.0)),
         )
         self.sim = sim
+        if sim.limit is not None:
+            self.limits[Role.WORKER] = sim.limit
 
     def heal(self) -> None:
         """Who was to die later lives on."""
         now = wall()
         for accepted in self._batches.values():
             for life in accepted.lives:
-                if life.ends > now:
+                if life.ends > now and life.limit is None:
                     life.ends = life.gone = NEVER
+
+    def prolong(self) -> None:
+        """An admin takes all limits of time away."""
+        self.limits.clear()
+        now = wall()
+        for accepted in self._batches.values():
+            for life in accepted.lives:
+                if life.ends > now:
+                    life.limit, life.ends, life.gone = None, NEVER, NEVER
+                    life.job = replace(life.job, phase=Phase.UNKNOWN)  # as_it_is makes it anew
 
     def _accept(self, batch: Batch, delay: float) -> None:
         sim = self.sim
@@ -65,6 +81,12 @@ class Batches(FakeBackend):
         wish = 1 if batch.role is Role.SCHEDULER else sim.most.get(batch.id.cluster, 0)
         counted = [j for j in self.alive() if sim.counts(j, batch.role)]
         mine = [j for j in counted if j.batch.cluster == batch.id.cluster]
+        if sim.cap is not None:
+            # What the looks do not show yet, or still show, may be one look old.
+            queued = sum(sim.waits(job) for job in self.alive())
+            sim.check(queued <= sim.cap, f"{queued} jobs wait where {sim.cap} may")
+        if sim.limit is not None and not self.limits:
+            return  # asked for when it was right: then those who left were told to stay
         sim.check(len(mine) <= wish, f"{len(mine)} {batch.role.value}s where {wish} were wished")
 
     async def cancel(self, jobs: Collection[Job]) -> None:
@@ -152,7 +174,7 @@ class Agent:
         self.reported: set[tuple[int, int]] = set()
 
     def send(self, message: Mapping[str, Any]) -> None:
-        if self.sim.rng.random() < 0.9:
+        if not self.sim.storm or self.sim.rng.random() < 0.9:
             self.inbox.append(message)
 
     def close(self) -> None:
@@ -217,6 +239,8 @@ class Simulation:
         self.seed = seed
         self.storm = True
         self.deadliness = self.rng.choice((0.0, 0.005, 0.02))
+        self.limit = self.rng.choice((None, None, 100.0, 300.0))
+        self.cap = self.rng.choice((None, None, 3, 12))
         self.store = MemoryStore()
         self.backend = Batches(self)
         self.server: Control | None = None
@@ -247,7 +271,17 @@ class Simulation:
             return False
         row = self.store.journal.get((job.batch.cluster, job.batch.sequence))
         dropped = row is not None and job.index in row.released | row.exited
-        return job.phase is not Phase.ENDING and not dropped
+        return job.phase is not Phase.ENDING and not dropped and not self.leaves(job)
+
+    def leaves(self, job: Job) -> bool:
+        """Whether a worker's time is so nearly over that another one may have been asked for."""
+        return job.ends is not None and job.ends - wall() < 4.3 * margin(job.ends - job.since)
+
+    def waits(self, job: Job) -> bool:
+        """Whether a job has its place in the queue because the journal wants it."""
+        row = self.store.journal.get((job.batch.cluster, job.batch.sequence))
+        wanted = row is not None and job.index in row.wanted
+        return wanted and job.phase in (Phase.QUEUED, Phase.HELD)
 
     # -- the world --
 
@@ -384,7 +418,31 @@ class Simulation:
         end = loop.time() + CALM
         while loop.time() < end and not self.settled():
             await asyncio.sleep(10.0)
+        await self.generations()
+        self.backend.prolong()
+        end = loop.time() + CALM
+        while loop.time() < end and not self.settled():
+            await asyncio.sleep(10.0)
         await asyncio.sleep(30.0)
+
+    async def generations(self) -> None:
+        """Calm days go by: workers come to the end of their time, and others follow them."""
+        if self.limit is None or self.backend.faults.queue_wait > 0:
+            return
+        cut_off = self.cut_off()
+        for _ in range(int(2 * self.limit / 5)):
+            await asyncio.sleep(5.0)
+            for name, wish in self.wishes.items():
+                jobs = [j for j in self.backend.alive() if j.batch.cluster == name]
+                workers = sum(self.backend.batch(j.batch).role is Role.WORKER for j in jobs)
+                self.check(workers <= 2 * wish, f"{workers} workers where {wish} were wished")
+        self.check(self.cut_off() == cut_off, "a worker was cut off by its time limit")
+        await asyncio.sleep(1.0)
+
+    def cut_off(self) -> int:
+        """How many jobs have run into their time limit."""
+        lives = [life for a in self.backend._batches.values() for life in a.lives]
+        return sum(life.exit is Exit.TIME_LIMIT and life.gone <= wall() for life in lives)
 
     def settled(self) -> bool:
         self.asking = True

@@ -14,7 +14,7 @@ import structlog
 from penstock.backends.base import Capabilities
 from penstock.backends.fake import FakeBackend
 from penstock.control import Control
-from penstock.model.cluster import Cluster, ClusterSpec, GroupSpec, Limits, Status
+from penstock.model.cluster import BatchRow, Cluster, ClusterSpec, GroupSpec, Limits, Status
 from penstock.model.errors import Conflict, Invalid, NotFound, StoreError
 from penstock.model.ids import BatchId
 from penstock.model.job import Exit, Phase, Role, Snapshot
@@ -814,9 +814,18 @@ def test_an_owners_clusters_share_the_queue_and_schedulers_come_first() -> None:
     play(story)
 
 
-def test_clusters_that_ask_at_once_do_not_overrun_the_queue() -> None:
+def test_clusters_that_ask_at_once_do_not_overrun_the_queue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def story(world: World) -> None:
         names = [await world.running() for _ in range(6)]
+        add_row = world.store.add_row
+
+        async def slow(row: BatchRow) -> None:
+            await asyncio.sleep(0.1)  # others plan meanwhile
+            await add_row(row)
+
+        monkeypatch.setattr(world.store, "add_row", slow)
         capped(world, 12)
         world.backend.faults.queue_wait = 1e9
         await asyncio.gather(*(world.control.scale(name, 20) for name in names))

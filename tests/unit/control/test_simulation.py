@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import structlog
 
-from penstock.control import plan, site, situate
+from penstock.control import crowding, plan, site, situate, walltime
 from penstock.control.entry import Entry
 from penstock.control.execute import Executor
 from penstock.control.facts import Cancel, Look, Plan, Situation, Tracked
@@ -24,7 +24,7 @@ from penstock.model.cluster import BatchRow, RowState
 from unit.control.simulation import simulate
 
 SEEDS = int(os.environ.get("PENSTOCK_SEEDS", "240"))
-MUTANT_SEEDS = 80
+MUTANT_SEEDS = 160
 CHUNK = 60
 
 
@@ -171,9 +171,24 @@ def silence_is_death(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(situate, "facts", rash)
 
 
+def time_limits_do_not_matter(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(walltime, "term", lambda *args, **more: None)
+
+
+def who_leaves_is_counted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(plan, "leaving", lambda situation, group, rows: [])
+
+
+def a_queue_has_room_for_all(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(crowding, "shares", lambda demands, cap: dict.fromkeys(demands, 1000))
+
+
 @pytest.mark.parametrize(
     "mutate",
     [
+        time_limits_do_not_matter,
+        who_leaves_is_counted,
+        a_queue_has_room_for_all,
         nothing_is_unwanted,
         tags_are_believed,
         nothing_is_adopted,
