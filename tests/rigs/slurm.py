@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,12 @@ def need_slurm() -> None:
     """Fail, never skip, where Slurm is not installed."""
     lacking = [
         name
-        for name in ("slurmctld", "slurmd", "sbatch", "munged")
+        for name in ("slurmctld", "slurmd", "sbatch", "munged", "slurmrestd")
         if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None
     ]
+    places = ("lib*/slurm*/auth_jwt.so", "lib*/*/slurm*/auth_jwt.so")
+    if not any(path for place in places for path in Path("/usr").glob(place)):
+        lacking.append("the plugin auth_jwt")
     if lacking:
         pytest.fail(f"{', '.join(lacking)} not found: sudo apt install {PACKAGES}", pytrace=False)
 
@@ -66,7 +69,7 @@ class Slurm:
         self._start_munged()
         self.start_controller()
         for node in self.nodes:
-            self._spawn(node, "slurmd", "-D", "-N", node, "-f", str(self.config))
+            self.start_node(node)
         self.wait_for(lambda: set(self.node_states().values()) == {"idle"}, "all nodes are idle")
         return self
 
@@ -146,6 +149,17 @@ class Slurm:
     def start_controller(self) -> None:
         """Start slurmctld, with the state that it left."""
         self._spawn("slurmctld", "slurmctld", "-D", "-f", str(self.config))
+
+    def start_node(self, node: str, strangers: Sequence[str] = ()) -> None:
+        """Start a node's slurmd; it does not know the Unix users ``strangers``."""
+        words = ["slurmd", "-D", "-N", node, "-f", str(self.config)]
+        if strangers:
+            known = self.directory / f"passwd-of-{node}"
+            lines = Path("/etc/passwd").read_text().splitlines(keepends=True)
+            known.write_text("".join(x for x in lines if x.split(":")[0] not in strangers))
+            inner = f"mount --bind {known} /etc/passwd && PATH=$PATH:/usr/sbin && exec {' '.join(words)}"
+            words = ["unshare", "--mount", "--propagation=private", "sh", "-c", inner]
+        self._spawn(node, *words)
 
     def kill(self, name: str, number: int = signal.SIGTERM) -> None:
         """End a daemon, stopped or not, and wait until it is gone."""

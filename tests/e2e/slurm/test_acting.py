@@ -190,6 +190,9 @@ def reach_for_what_is_not_yours(rig, slurm, cluster: str, alice: str, other: str
     assert all("denied" in as_user(other, "cat", str(path)).stderr for path in spool)
     assert scheduler in jobs_of(slurm, cluster)
     if other in rig.passwords:
+        assert "Permission denied" in as_user(other, "ls", str(rig.rig.state)).stderr
+        for path in Path("/tmp").glob(f"pk-restd-*/{alice}.token"):
+            assert "Permission denied" in as_user(other, "cat", str(path)).stderr
         assert rig.ask(other, "GET", f"/api/v1/clusters/{cluster}")[0] == 404
 
 

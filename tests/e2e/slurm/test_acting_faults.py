@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -95,6 +96,35 @@ async def until_said(backend, job, way):
     while way == "sudo" and not text and time.monotonic() < deadline:
         text = await backend.logs(job, tail=1000)
     return text
+
+
+async def test_one_worker_of_a_job_that_others_share_is_ended_by_a_signal(acting, rig):
+    backend = rig.open(acting=acting())
+    batch = make_batch(rig, 3, extras={"workers_per_job": 3})
+    if acting.way == "slurmrestd":
+        with pytest.raises(Rejected, match="several workers in one job cannot be had"):
+            await backend.submit(batch)
+        return
+    await backend.submit(batch)
+    jobs = await observe_until(
+        backend, lambda now: {job.phase for job in now} == {Phase.RUNNING}, "they run"
+    )
+    assert len({job.native for job in jobs}) == 1
+    await until(lambda: workers_of(batch) == {0, 1, 2} or None, "all have begun")
+    await backend.cancel([jobs[1]])
+    await until(lambda: workers_of(batch) == {0, 2} or None, "the others stay")
+
+
+def workers_of(batch) -> set[int]:
+    """Which workers of a batch have a process on this machine."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            environ = (entry / "environ").read_bytes().split(b"\0")
+            if f"PENSTOCK_TAG={batch.id.tag}".encode() in environ:
+                [index] = [v for v in environ if v.startswith(b"PENSTOCK_INDEX=")]
+                found.add(int(index.partition(b"=")[2]))
+    return found
 
 
 @pytest.mark.parametrize(

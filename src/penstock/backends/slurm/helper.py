@@ -92,8 +92,8 @@ class Helper:
     # --- the verbs ---------------------------------------------------------------------------
 
     def check(self) -> Dict[str, Any]:
-        """Nothing but the answer that we are there."""
-        return {"code": 0}
+        """Whether we could: that we are there, and sbatch is."""
+        return self._run(["sbatch", "--version"])
 
     def submit(self) -> Dict[str, Any]:
         """One sbatch, with the script that came along."""

@@ -82,10 +82,10 @@ class Sudo:
 
     async def check(self, owner: str) -> str:
         try:
-            await self._ask(owner, {"verb": "check"})
+            answer = await self._ask(owner, {"verb": "check"})
         except BackendError as error:
             return str(error)
-        return ""
+        return "" if answer.code == 0 else f"sbatch does not work: {parse.said(answer.errors)}"
 
     async def aclose(self) -> None:
         """Nothing is held between two commands."""
