@@ -62,12 +62,12 @@ class Probe:
 
 
 def kinds(demands: Sequence[Demand]) -> list[Demand]:
-    """Those that differ in where they run or in what runs them, as many as may be probed."""
+    """Those that differ in where they run or in what runs them."""
     found: list[Demand] = []
     for demand in demands:
         if not any((demand.python, demand.extras) == (f.python, f.extras) for f in found):
             found.append(demand)
-    return found[:MOST]
+    return found
 
 
 async def run(
@@ -78,8 +78,15 @@ async def run(
     ``gateway``: an id that is no gateway's, or its server would cancel the jobs as strangers.
     """
     waiting: dict[BatchId, Demand] = {}
+    tried = kinds(demands)
+    if len(tried) > MOST:
+        found = (
+            f"{len(tried) - MOST} kinds of {len(tried)} are not tried, as those of "
+            + ", ".join(demand.name for demand in tried[MOST:])
+        )
+        yield Finding(Verdict.WARNING, "jobs on nodes", found)
     try:
-        for demand in kinds(demands):
+        for demand in tried[:MOST]:
             batch = _batch(gateway, demand, probe)
             try:
                 await backend.submit(batch)

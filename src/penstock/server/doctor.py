@@ -14,6 +14,7 @@ import sqlite3
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 from cryptography import x509
@@ -26,6 +27,7 @@ from penstock.model.errors import PenstockError
 from penstock.server.accept import Certificate, CertificateFiles
 from penstock.server.state import State
 from penstock.settings import Settings
+from penstock.settings.backends import LocalBackendSettings
 from penstock.settings.server import ListenSettings
 from penstock.store import tables
 
@@ -119,6 +121,17 @@ async def addresses(settings: Settings, state: State) -> AsyncIterator[Finding]:
             yield Finding(BAD, f"address {listen.address}", str(error))
         else:
             yield Finding(GOOD, f"address {listen.address}", "is free")
+
+
+def loopback(settings: Settings, backend: str) -> Iterator[Finding]:
+    """The address that works in every trial on one machine, and on no node."""
+    if isinstance(settings.backends[backend], LocalBackendSettings):
+        return
+    hosts = [urlsplit(url).hostname or "" for url in settings.agent_urls]
+    if all(host == "localhost" or host == "::1" or host.startswith("127.") for host in hosts):
+        urls = ", ".join(settings.agent_urls)
+        advice = "set server.agent_url to what the nodes reach, and listen there"
+        yield Finding(WARNING, "agent_url", f"{urls} is this machine alone", advice)
 
 
 async def reach(settings: Settings) -> AsyncIterator[Finding]:

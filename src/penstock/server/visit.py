@@ -23,6 +23,7 @@ from penstock.settings import Settings
 from penstock.settings.auth import this_user
 from penstock.settings.backends import SlurmBackendSettings
 from penstock.settings.demands import Demand, demands
+from penstock.settings.notebook import NotebookBackendSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +81,23 @@ async def _backend(
     if unreadable is not None:
         yield unreadable
         return
+    if isinstance(settings.backends[backend.name], NotebookBackendSettings):
+        yield Finding(Verdict.GOOD, "jobs", "are submitted by users' own notebooks")
+        return
+    for finding in doctor.loopback(settings, backend.name):
+        yield finding
     owner = wish.user and settings.unix_user(wish.user)
     answers = True
     if isinstance(backend, Examined):
         answers = False
-        async for finding in backend.examine(owner):
-            answers = answers or finding.verdict is Verdict.GOOD
-            yield finding
+        try:
+            async for finding in backend.examine(owner):
+                answers = answers or finding.verdict is Verdict.GOOD
+                yield finding
+        except PenstockError as error:  # it went away while it was looked at
+            yield Finding(Verdict.BAD, "examination", str(error))
     else:
-        yield Finding(Verdict.GOOD, "examination", "this kind of backend needs none")
+        yield Finding(Verdict.GOOD, "examination", "this kind of backend has none yet")
     if not wish.probe:
         return
     if not answers:

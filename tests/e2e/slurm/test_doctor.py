@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
 from penstock.backends.insight import Verdict
 from penstock.model.job import Resources
 from penstock.settings.demands import Demand
+from rigs.environments import environment
+from rigs.facility import free_ports
+from rigs.gateway import wait_until
 from rigs.slurm_jobs import SlurmRig
 
 
@@ -17,29 +22,118 @@ def told(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
-def test_a_site_with_two_mistakes(facility, slurm):
-    place = facility.rig.place()
-    done = facility.rig.cli(
-        "doctor", *place, "--backend", "slurm", "--user", facility.alice, "--probe", check=False
-    )
-    text = told(done.stdout)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert f"ok agent_url {facility.addresses[0]}: Penstock" in text
+CONFIG = """
+[server]
+state_dir = "{place}/state"
+
+[[listen]]
+address = "127.0.0.1:{port}"
+
+[auth]
+type = "basic"
+users_file = "{place}/users"
+
+[backends.slurm]
+type = "slurm"
+config = "{slurm.config}"
+scratch = "{slurm.directory}/scratch"
+
+[profiles.good.scheduler]
+backend = "slurm"
+python = "{python}"
+
+[profiles.good.workers]
+
+[profiles.misled.scheduler]
+backend = "slurm"
+python = "{python}"
+extras = {{ partition = "nowhere" }}
+
+[profiles.misled.workers]
+
+[profiles.absent.scheduler]
+backend = "slurm"
+python = "/nowhere/bin/python"
+
+[profiles.absent.workers]
+
+[profiles.empty.scheduler]
+backend = "slurm"
+python = "{empty}"
+
+[profiles.empty.workers]
+"""
+
+
+def doctor(*arguments: object) -> tuple[int, str]:
+    """Exit status and output of the command."""
+    command = [sys.executable, "-m", "penstock", "doctor", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert not done.stderr, done.stderr
+    return done.returncode, done.stdout
+
+
+def test_a_site_before_its_first_start(slurm, unix_users, tmp_path):
+    """The doctor answers the jobs itself, as no server runs, and leaves nothing behind."""
+    port, alice = free_ports(1)[0], unix_users[0]
+    (tmp_path / "users").touch(0o600)
+    config = tmp_path / "penstock.toml"
+    pythons = {"python": environment("new"), "empty": environment("empty")}
+    config.write_text(CONFIG.format(place=tmp_path, port=port, slurm=slurm, **pythons))
+    code, output = doctor("--config", config, "--user", alice, "--probe")
+    text = told(output)
+    assert code == 1
+    assert "ok server: does not run now" in text
+    assert "!! agent_url: http://127.0.0.1" in text
     assert "ok version: Slurm " in text
     assert "ok clock: as slurmctld's" in text
     assert "ok MaxArraySize: 501" in text
     assert "ok partitions: main, small" in text
-    assert f"ok acting for {facility.alice}" in text
-    assert "ok profile slurm, workers default: such a job could start at once" in text
+    assert f"ok acting for {alice}" in text
+    assert "ok profile good, scheduler: such a job could start at once" in text
     assert "XX profile misled, scheduler: Slurm refuses such a job: invalid partition" in text
-    reached = rf"ok job of profile slurm, scheduler on n\d: reaches {facility.addresses[0]}"
-    assert re.search(reached, text), text
-    assert "XX job of profile misled, scheduler: Slurm refused the job: invalid partition" in text
-    absent = r"XX job of profile absent, scheduler on n\d: its Python is not there on the node"
-    assert re.search(absent, text), text
-    assert max(map(len, done.stdout.splitlines())) <= 80
+    jobs = (
+        rf"ok job of profile good, scheduler on n\d: reaches http://127.0.0.1:{port};",
+        r"XX job of profile misled, scheduler: Slurm refused the job: invalid partition",
+        r"XX job of profile absent, scheduler on n\d: its Python is not there on the node",
+        r"XX job of profile empty, scheduler on n\d: its Python, \S+, has no dask or distributed",
+    )
+    for pattern in jobs:
+        assert re.search(pattern, text), f"{pattern}\n{output}"
+    assert max(map(len, output.splitlines())) <= 80
     assert not slurm.squeue("JobID", states="PD,R,CG,S")
     assert not list((slurm.directory / "scratch").glob("penstock-*")), "nothing stays on the nodes"
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_gateway_that_runs(facility):
+    _, output = doctor(*facility.rig.place(), "--backend", "slurm")
+    text = told(output)
+    assert f"ok agent_url {facility.addresses[0]}: Penstock" in text
+    assert "ok database: in order" in text
+    assert "ok front door: runs as process" in text
+    assert "Backend local" not in text
+
+
+def sample(name: str, partition: str) -> str:
+    labels = f'account="",backend="slurm",partition="{partition}",qos=""'
+    return f"penstock_slurm_{name}{{{labels}}} "
+
+
+def test_a_scrape_shows_the_last_numbers_and_their_age(facility):
+    wanted = {
+        sample("prediction_failed", "") + "0.0",
+        sample("prediction_failed", "nowhere") + "1.0",
+    }
+
+    def lines() -> set[str]:
+        return set(facility.ask(facility.admin, "GET", "/metrics")[1].splitlines())
+
+    wait_until(lambda: wanted <= lines(), "expected starts are there")
+    shown = "\n".join(lines())
+    assert 'penstock_figures_age_seconds{backend="slurm"} ' in shown
+    assert 'penstock_figures_failures_total{backend="slurm"} 0.0' in shown
+    assert sample("predicted_wait_seconds", "") in shown
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from penstock.backends import probe, probe_job
+from penstock.backends.fake import FakeBackend
 from penstock.backends.insight import Verdict
 from penstock.backends.probe import Probe, judge, kinds, overdue
 from penstock.model.ids import BatchId
@@ -89,7 +90,16 @@ def test_a_kind_is_probed_once():
 
     some = [demand("a", "x"), demand("b", "x"), demand("c", "y"), demand("d", "x", partition="p")]
     assert [each.name for each in kinds(some)] == ["a", "c", "d"]
-    assert len(kinds([demand("a", str(n)) for n in range(99)])) == probe.MOST
+
+
+async def test_not_more_than_some_are_probed_and_the_others_named():
+    """Against a batch system that takes everything and runs nothing."""
+    many = [Demand(f"p{n}", str(n), Resources(), Resources()) for n in range(probe.MOST + 2)]
+    backend = FakeBackend()
+    found = [f async for f in probe.run(backend, "0" * 8, many, PROBE, 0.1)]
+    assert found[0].found == f"2 kinds of {probe.MOST + 2} are not tried, as those of p8, p9"
+    assert [f.what for f in found[1:]] == [f"job of p{n}" for n in range(probe.MOST)]
+    assert not any(job.alive for job in (await backend.observe()).jobs)
 
 
 ANSWERS = {"/a/api/version": b'{"name": "penstock"}', "/b/api/version": b"[]"}

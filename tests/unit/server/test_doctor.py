@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import sys
 
+import pytest
 from click.testing import CliRunner
 
 from penstock.backends.insight import Finding, Verdict
@@ -113,6 +114,23 @@ async def test_an_agent_url_must_lead_here():
     async with doctor.standing_in(settings):
         [here] = [f async for f in doctor.reach(settings)]
     assert here.verdict is GOOD
+
+
+@pytest.mark.parametrize(
+    ("urls", "warned"),
+    [
+        ([], True),
+        (["http://localhost:8000", "http://[::1]:8000"], True),
+        (["http://127.0.0.1:8000", "http://10.0.0.1:8000"], False),
+    ],
+)
+def test_loopback_is_no_address_for_nodes(urls, warned):
+    settings = settings_of(
+        server={"agent_url": urls},
+        backends={"local": {"type": "local"}, "slurm": {"type": "slurm"}},
+    )
+    assert bool(told(doctor.loopback(settings, "slurm"))) is warned
+    assert not told(doctor.loopback(settings, "local"))
 
 
 def test_findings_fit_into_80_columns_and_cannot_forge_lines():

@@ -25,7 +25,7 @@ from penstock.model.errors import BackendError, Rejected
 from penstock.model.job import Resources
 from penstock.settings.backends import SlurmJobSettings
 from penstock.settings.demands import Demand
-from penstock.settings.units import show_duration, show_size
+from penstock.settings.units import show_size
 
 MOST_DEMANDS = 40
 """Kinds of jobs that are tried; each takes slurmctld a moment."""
@@ -126,8 +126,7 @@ async def _demand(
     except BackendError as error:
         yield Finding(Verdict.BAD, demand.name, str(error), advice)
         return
-    wait = max(0.0, start.at - time.time())
-    when = "at once" if wait < 1 else f"in {show_duration(round(wait))}"
+    when = site.wait_words(start.at - time.time())
     place = f" in partition {start.partition}" if start.partition else ""
     yield Finding(Verdict.GOOD, demand.name, f"such a job could start {when}{place}")
     finding = site.judge_time(demand.name, jobs.time, partitions.get(start.partition))

@@ -187,3 +187,12 @@ def judge_time(name: str, wanted: float | None, partition: Partition | None) -> 
         f"{show_duration(partition.limit)}: such jobs wait for ever"
     )
     return Finding(Verdict.BAD, name, found, "lower `time`, or use another partition")
+
+
+def wait_words(seconds: float) -> str:
+    """How long a job would wait, for people."""
+    if seconds < 1:
+        return "at once"
+    if seconds < 120:
+        return f"in {seconds:.0f} s"
+    return f"in {seconds / 60:.0f} min" if seconds < 7200 else f"in {seconds / 3600:.0f} h"

@@ -13,6 +13,7 @@ from penstock.backends.slurm.site import (
     parse_config,
     parse_partitions,
     unreachable,
+    wait_words,
 )
 
 CONFIG = """\
@@ -135,3 +136,8 @@ def test_what_to_do_when_nothing_answers(words, advice):
     found = unreachable(words, 30.0)
     assert found.verdict is Verdict.BAD
     assert advice in found.advice
+
+
+def test_waits():
+    words = [wait_words(seconds) for seconds in (-5.0, 0.4, 59.6, 3599.0, 90_000.0)]
+    assert words == ["at once", "at once", "in 60 s", "in 60 min", "in 25 h"]
