@@ -181,6 +181,12 @@ class HTCondorBackendSettings(Section):
         description="How long after an unclear `condor_submit` its jobs may still show up before they "
         "are submitted again.",
     )
+    max_queued_jobs: int | None = Field(
+        default=None,
+        gt=0,
+        description="How many jobs of one user may wait in the queue at a time; more are submitted as "
+        "those start. Not set: as many as HTCondor takes.",
+    )
     bin: AbsolutePath | None = Field(
         default=None,
         description="Where HTCondor's commands are. Not set: in the system's usual directories.",

@@ -32,6 +32,9 @@ from penstock.settings.htcondor import HTCondorJobSettings
 MOST = 10_000
 """Indices of one submission; MAX_JOBS_PER_SUBMISSION is 20,000 unless the site says otherwise."""
 
+MOST_SPOOLED = 1000
+"""The same where each job's files go over the network, some milliseconds each."""
+
 SOON = 1.0
 """Seconds after which HTCondor has acted on what it was told."""
 
@@ -71,9 +74,11 @@ class HTCondorBackend:
         remember: float = 600.0,
         grace: float = 30.0,
         lease: float = 2400.0,
+        max_queued: int | None = None,
     ) -> None:
         self.name = name
-        self.capabilities = Capabilities(MOST, visibility, period)
+        most = MOST_SPOOLED if spool else MOST
+        self.capabilities = Capabilities(most, visibility, period, max_queued)
         self._gateway = gateway
         self._commands = commands
         self._jobs = jobs or HTCondorJobSettings()

@@ -42,4 +42,5 @@ def make_htcondor(
         remember=section.remember,
         grace=section.grace,
         lease=section.lease,
+        max_queued=section.max_queued_jobs,
     )
