@@ -215,13 +215,20 @@ class Condor:
         words = ("-identity", f"{user}@{DOMAIN}", "-lifetime", str(lifetime))
         return self.run("condor_token_create", *words).stdout.strip()
 
+    def sandboxes(self) -> dict[Path, str]:
+        """The private directories of all jobs, and the ad of each."""
+        found = {}
+        for pattern in ("dir_*/.job.ad", "dir_*/scratch/.job.ad"):  # the latter since 25
+            for ad in (self.directory / "execute").glob(pattern):
+                with contextlib.suppress(OSError):
+                    found[ad.parent] = ad.read_text(errors="replace")
+        return found
+
     def sandbox(self, tag: str, index: int) -> Path | None:
         """The private directory of one job of ours, once the starter has made it."""
-        for ad in (self.directory / "execute").glob("dir_*/.job.ad"):
-            with contextlib.suppress(OSError):
-                text = ad.read_text(errors="replace")
-                if f'PenstockTag = "{tag}"\n' in text and f"\nProcId = {index}\n" in text:
-                    return ad.parent
+        for place, ad in self.sandboxes().items():
+            if f'PenstockTag = "{tag}"\n' in ad and f"\nProcId = {index}\n" in ad:
+                return place
         return None
 
     def log(self, name: str) -> str:

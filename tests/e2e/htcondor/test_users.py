@@ -24,11 +24,7 @@ def test_users_do_not_reach_each_others_jobs(facility, condor):
         assert "Permission denied" in done.stdout + done.stderr
         tail = condor.run("condor_tail", native, user=facility.bob, check=False)
         assert tail.returncode != 0
-        sandbox = next(
-            path.parent
-            for path in condor.directory.glob("execute/dir_*/penstock")
-            if one.name in (path.parent / ".job.ad").read_text()
-        )
+        sandbox = next(place for place, ad in condor.sandboxes().items() if one.name in ad)
         config = sandbox / "penstock" / "penstock.json"
         assert config.stat().st_mode & 0o777 == 0o600
         token = json.loads(config.read_text())["token"]
