@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from click.testing import CliRunner
 
 from docs.markdown import ROOT, all_blocks, anchors, documents, links
 from penstock.cli.main import main
+from penstock.client.site import Images
+from penstock.settings.htcondor import HTCondorBackendSettings
 
 DOCUMENTS = [path.relative_to(ROOT).as_posix() for path in documents()]
 _COMMAND = re.compile(r"(?:^|[\s/;&|])penstock ([^\n#;&|]*)", re.MULTILINE)
@@ -63,11 +66,17 @@ def test_yaml_is_configuration_that_the_client_knows(block):
     document = yaml.safe_load(block.text)
     if set(document) != {"gateway"}:
         return
-    known = dask.config.get("gateway")
+    known = {**dask.config.get("gateway"), "htcondor": _htcondor_keys(), "notebook": {}}
     assert set(document["gateway"]) <= set(known)
     for key, value in document["gateway"].items():
         if isinstance(value, dict) and isinstance(known[key], dict):
             assert set(value) <= set(known[key]), f"{block.where}: gateway.{key}"
+
+
+def _htcondor_keys() -> dict[str, None]:
+    """What ``HTCGateway`` reads below ``gateway.htcondor``."""
+    names = {*HTCondorBackendSettings.model_fields, *(each.name for each in fields(Images))}
+    return dict.fromkeys(name.replace("_", "-") for name in names)
 
 
 @pytest.mark.parametrize("block", all_blocks("toml"), ids=lambda block: block.where)

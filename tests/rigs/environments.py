@@ -20,6 +20,21 @@ NEW = ("distributed", "dask", "dask-gateway", "bokeh")
 PEER = ("dask-gateway-server[jobqueue]==2026.3.0", *NEW)
 """What the benches compare with."""
 
+FERMILAB = ("htcdaskgateway==0.1.25", "pyyaml", *NEW)
+"""A client that brings workers itself; it names none of what it needs."""
+
+NCSA = (
+    "ncsa-htcdaskgateway==1.0.4",
+    "dask==2025.2.0",
+    "distributed==2025.2.0",
+    "tornado==6.4.2",
+    "bokeh<3.8",
+)
+"""Another one, with the versions that its page tells."""
+
+NOTEBOOK = (*NEW, "pydantic>=2.6", "cryptography", "python-dotenv", "ipywidgets", "rich")
+"""What a notebook has that submits workers (``penstock[htcondor]``), but for Penstock itself."""
+
 OLD = (
     "distributed==2023.12.1",
     "dask==2023.12.1",
@@ -44,10 +59,11 @@ def base_python() -> Path:
 
 
 def requirements(name: str, version: tuple[int, int]) -> tuple[str, ...]:
-    """What is installed in "old", "new", "peer" (the gateway that we are compared with) or "empty"
-    (not even pip)."""
+    """What is installed in "old", "new", "peer" (the gateway that we are compared with), "fermilab",
+    "ncsa" or "empty" (not even pip)."""
     old = OLD if version < (3, 13) else OLD_313
-    return {"new": NEW, "old": old, "empty": (), "peer": PEER}[name]
+    known = {"new": NEW, "old": old, "empty": (), "peer": PEER}
+    return {**known, "fermilab": FERMILAB, "ncsa": NCSA, "notebook": NOTEBOOK}[name]
 
 
 def environment(name: str) -> Path:

@@ -39,9 +39,12 @@ SERVER_ONLY = [
 ]
 
 
-def base_install(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a Python that has only what the base install has."""
-    program = BASE_IMPORTS.format(SERVER_ONLY=SERVER_ONLY) + code
+def base_install(
+    code: str, *arguments: str, besides: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run code in a Python that has only what the base install has, and ``besides``."""
+    missing = [name for name in SERVER_ONLY if name not in besides]
+    program = BASE_IMPORTS.format(SERVER_ONLY=missing) + code
     return subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=120
     )
@@ -67,6 +70,13 @@ def wheel(tmp_path_factory):
 def test_base_install_has_the_client():
     done = base_install("from penstock.client import Gateway; print(Gateway.__name__)")
     assert (done.returncode, done.stdout) == (0, "Gateway\n"), done.stderr
+
+
+def test_a_notebook_that_submits_workers_needs_little_of_the_server():
+    code = "import penstock.notebook.process; from htcdaskgateway import HTCGateway as H; print(H)"
+    done = base_install(code, besides=("pydantic",))
+    assert done.returncode == 0, done.stderr
+    assert "penstock.client.htcondor.HTCGateway" in done.stdout
 
 
 def test_base_install_has_the_command_line():
@@ -122,4 +132,4 @@ def test_wheel_has_licence_and_version(wheel):
 
 def test_wheel_has_nothing_else(wheel):
     tops = {name.split("/")[0] for name in wheel.namelist()}
-    assert tops == {"penstock", f"penstock-{penstock.__version__}.dist-info"}
+    assert tops == {"penstock", "htcdaskgateway", f"penstock-{penstock.__version__}.dist-info"}

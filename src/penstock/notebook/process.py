@@ -24,7 +24,7 @@ from penstock.notebook.backends import make_backend
 from penstock.notebook.hands import Hands
 from penstock.notebook.line import Line
 from penstock.notebook.order import Order
-from penstock.notebook.prepare import for_account
+from penstock.notebook.prepare import prepare
 
 CLEAR = 60.0
 """Seconds that ending all jobs may take."""
@@ -78,7 +78,8 @@ class Process:
         tell("end")
 
     def _prepare(self, batch: Batch) -> Batch:
-        return for_account(batch, self._account.pw_name, self._account.pw_dir)
+        account = self._account
+        return prepare(batch, self._order.setup, account.pw_name, account.pw_dir)
 
     async def _serve(self, backend: Backend, hands: Hands, line: Line) -> None:
         """Until the server says that the cluster is over, or the notebook is gone."""
