@@ -13,7 +13,7 @@ bin = "{pool.bin}"
 config = "{pool.config}"
 directory = "{pool.files}"
 period = "500 ms"
-timeout = "15 s"
+timeout = "6 s"
 visibility = "5 s"
 grace = "10 s"
 
