@@ -111,8 +111,9 @@ class Rest:
         return "" if failure is None else str(failure)
 
     async def aclose(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def _ask(
         self, method: str, path: str, owner: str, body: Mapping[str, Any] | None = None
