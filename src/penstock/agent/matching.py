@@ -6,7 +6,7 @@ warning as ``distributed.worker.warn`` would send it; clients that are too old t
 """
 
 import time
-from typing import Any, Dict, Iterable, List, NamedTuple, Set, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from penstock.agent.base import Message
 
@@ -75,28 +75,38 @@ class Matching:
         self.scheduler = scheduler
         self.own = own
         self.found: Dict[Kind, int] = {}
+        self.judged: Dict[str, Tuple[object, Optional[Kind]]] = {}
         self.seen: Set[str] = set()
         self.told: Set[Tuple[str, Kind]] = set()
 
     def look(self, clients: Iterable[str]) -> None:
         """Count the kinds that do not match, and tell the clients. Those that have only just come
         wait for the next look: they are not ready for warnings yet."""
-        counts: Dict[Kind, int] = {}
-        for state in self.scheduler.workers.values():
-            self.count(counts, kind_of("worker", getattr(state, "versions", None)))
         known = set(clients)
-        for key in known:
-            state = self.scheduler.clients.get(key)
-            self.count(counts, kind_of("client", getattr(state, "versions", None)))
+        states = [("worker", name, state) for name, state in self.scheduler.workers.items()]
+        states += [("client", key, self.scheduler.clients.get(key)) for key in known]
+        counts: Dict[Kind, int] = {}
+        before, self.judged = self.judged, {}
+        for who, name, state in states:
+            said = getattr(state, "versions", None)
+            last = before.get(name)
+            if last is None or last[0] is not said:
+                last = (said, self.judge(kind_of(who, said)))
+            self.judged[name] = last
+            self.count(counts, last[1])
         self.found = counts
         self.told = {(key, kind) for key, kind in self.told if key in known}
         for key in known & self.seen:
             self.tell(key)
         self.seen = known
 
-    def count(self, counts: Dict[Kind, int], kind: Kind) -> None:
-        """One more of a kind, if it does not match."""
-        if kind in counts or (len(counts) < MOST_KINDS and not matches(self.own, kind)):
+    def judge(self, kind: Kind) -> Optional[Kind]:
+        """The kind if it does not match, which is looked at only once of everybody."""
+        return None if matches(self.own, kind) else kind
+
+    def count(self, counts: Dict[Kind, int], kind: Optional[Kind]) -> None:
+        """One more of a kind that does not match."""
+        if kind is not None and (kind in counts or len(counts) < MOST_KINDS):
             counts[kind] = counts.get(kind, 0) + 1
 
     def tell(self, key: str) -> None:
