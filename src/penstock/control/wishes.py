@@ -23,6 +23,8 @@ class Wishes:
     async def scale(self, entry: Entry, count: int, group: str | None) -> tuple[int, str | None]:
         """A fixed number of workers; returns what is granted, and why when it is fewer."""
         check_active(entry.cluster)
+        if entry.cluster.spec.default_group is None:
+            return 0, self._not_ours(entry, f"Asked for {count} workers")
         group = worker_group(entry.cluster, group)
         granted, limited = grant(entry.cluster, group, count)
         await self._write(entry, group, Scaling(count=granted))
@@ -37,6 +39,8 @@ class Wishes:
     ) -> str | None:
         """As many workers as the scheduler wants, within bounds and limits."""
         check_active(entry.cluster)
+        if entry.cluster.spec.default_group is None:
+            return self._not_ours(entry, "Asked to adapt")
         group = worker_group(entry.cluster, group)
         if maximum is not None and maximum < minimum:
             raise Invalid(f"maximum ({maximum}) must not be below minimum ({minimum}).")
@@ -55,6 +59,8 @@ class Wishes:
     async def stay(self, entry: Entry, group: str | None) -> str | None:
         """No adapting any more: as many workers as there are now."""
         check_active(entry.cluster)
+        if entry.cluster.spec.default_group is None:
+            return None
         group = worker_group(entry.cluster, group)
         scaling = entry.cluster.scaling.get(group, Scaling())
         if not scaling.adaptive:
@@ -64,6 +70,16 @@ class Wishes:
         await self._write(entry, group, Scaling(count=count))
         self._note(entry, "adapts", f"Does not adapt any more, stays at {count} workers", group)
         return None
+
+    def _not_ours(self, entry: Entry, what: str) -> str:
+        """Note a wish that only whoever brings the workers can meet; what to tell who wished it.
+
+        A warning and no error: clients that bring workers themselves tell us after each step.
+        """
+        profile = entry.cluster.spec.profile
+        text = f"the workers of profile {profile} are brought by its users, not started from here"
+        self._registry.note(entry.cluster, "external", f"{what}; {text}.")
+        return f"{text[0].upper()}{text[1:]}: start or end them where you submit them."
 
     async def _write(self, entry: Entry, group: str, scaling: Scaling) -> None:
         """Write a wish down; a group that had stopped gets new tries."""

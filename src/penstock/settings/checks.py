@@ -15,7 +15,7 @@ from penstock.settings.auth import BasicAuth, read_secret
 from penstock.settings.backends import SlurmBackendSettings, SlurmJobSettings
 from penstock.settings.blueprint import Blueprint
 from penstock.settings.catalogue import profile_fields
-from penstock.settings.fields import BUILT_IN_NAMES, site_field
+from penstock.settings.fields import BUILT_IN_NAMES, OF_WORKERS, site_field
 from penstock.settings.htcondor import HTCondorBackendSettings, HTCondorJobSettings
 from penstock.settings.problems import KeyPath, Problem, suggest
 from penstock.settings.profiles import ProfileSettings
@@ -145,7 +145,7 @@ def _options(path: KeyPath, profile: ProfileSettings, groups: Collection[str]) -
         if not name.isidentifier():
             yield _problem(place, "an option's name must be a Python identifier")
             continue
-        if name in BUILT_IN_NAMES:
+        if name in (BUILT_IN_NAMES if profile.workers else BUILT_IN_NAMES - OF_WORKERS):
             yield _problem(place, "is a built-in option; choose another name")
             continue
         target = parse_target(option.target) if option.target else None

@@ -26,6 +26,10 @@ BUILT_IN_NAMES = frozenset(
     | {"venv", "conda_env", "pixi_project", "pixi_env"}
 )
 
+OF_WORKERS = frozenset({"worker_cores", "worker_memory"})
+"""Built-in where a profile has workers. Where users bring them, a site may define them: clients that
+bring workers ask the form what to ask their batch system for."""
+
 MAX_ENV = 2**20
 """Bytes of all variables together."""
 
