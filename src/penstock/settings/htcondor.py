@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from penstock.settings.base import AbsolutePath, Section
 from penstock.settings.units import Duration, Size
@@ -247,3 +247,11 @@ class HTCondorBackendSettings(Section):
         "does not answer, before the job counts as lost (`job_lease_duration`).",
     )
     jobs: HTCondorJobSettings = Field(default_factory=HTCondorJobSettings)
+
+    @model_validator(mode="after")
+    def _named(self) -> HTCondorBackendSettings:
+        if self.act_by == "token" and self.domain is None:
+            raise ValueError(
+                "act_by = 'token' needs domain, what stands after the @ in users' names"
+            )
+        return self
