@@ -223,7 +223,7 @@ def test_many_mistakes_are_told_at_once(tmp_path: Path) -> None:
     expected = [
         "auth.pasword: unknown key; did you mean 'password'?",
         "auth: set exactly one of password",
-        "backends.pbs.type: must be one of 'local', 'slurm', not 'pbs'",
+        "backends.pbs.type: must be one of 'local', 'slurm', 'htcondor', ",
         "backends.slurm.jobs.arguments[1]: --array is set by the gateway",
         "backends.slurm.partition: unknown key",
         "door.pending (from PENSTOCK_DOOR__PENDING): must be greater than 0, not '-3'",
