@@ -25,6 +25,15 @@ from rigs.slurm import Slurm
 RULE = Path(__file__).resolve().parents[2] / "packaging" / "sudo" / "penstock"
 
 
+def as_user(user: str, *command: str, **options) -> subprocess.CompletedProcess[str]:
+    """A command of somebody's own."""
+    entry = pwd.getpwnam(user)
+    return subprocess.run(
+        command, user=entry.pw_uid, group=entry.pw_gid, cwd="/", timeout=60,
+        extra_groups=os.getgrouplist(user, entry.pw_gid), capture_output=True, text=True, **options,
+    )  # fmt: skip
+
+
 def ask_helper(command: list[str], request: dict[str, Any], script: bytes = b"", **options: Any):
     """One request to the helper, as a caller who has read its source: (answer, words of sudo)."""
     line = json.dumps({"version": helper.VERSION, "seconds": 20, **request}).encode()
@@ -73,6 +82,15 @@ def sudo_rule(account: str, users: tuple[str, ...], path: Path) -> Iterator[None
         yield
     finally:
         rule.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session")
+def ruled_helper(
+    slurm_helper: Path, gateway_account: str, unix_users: tuple[str, str]
+) -> Iterator[Path]:
+    """The helper, with the rule that lets the gateway's account start it as the session's users."""
+    with sudo_rule(gateway_account, unix_users, slurm_helper):
+        yield slurm_helper
 
 
 class Restd:
