@@ -79,8 +79,13 @@ class Teller:
     def leaving(self, entry: Entry, number: int, first: float) -> None:
         """Workers near their end. ``first``: the first such end, seconds since the epoch."""
         at = moment(first, self._registry.clock())
-        who = "1 worker reaches its" if number == 1 else f"{number} workers reach their"
-        text = f"{who} time limit from {at} on: new ones are asked for as needed, and data is moved"
+        if number == 1:
+            text = f"1 worker's time is over at {at}: it hands its data over, another follows if needed"
+        else:
+            text = (
+                f"{number} workers' time is over from {at} on: they hand their data over, others "
+                "follow as needed"
+            )
         self._registry.note_once(entry, "leaving", text)
 
     def scheduler_ends(self, entry: Entry, job: Job) -> float | None:

@@ -30,6 +30,16 @@ python = "{{python}}"
 )
 
 
+MORE += """
+[profiles.shifts.scheduler]
+python = "{python}"
+
+[profiles.shifts.workers.default]
+python = "{python}"
+nanny = false
+extras = {{ lifetime = "20 s" }}
+"""
+
 WAITING = ("queued", "unrunnable")
 
 
@@ -105,3 +115,19 @@ def test_an_idle_cluster_ends_but_not_while_tasks_wait(facility, client):
 def live(facility, name):
     answer = facility.ask(facility.alice, "GET", f"/api/v1/clusters/{name}/live")
     return json.loads(answer[1])["report"] or {"tasks": {}, "at": 0}
+
+
+def test_workers_are_replaced_before_their_time_is_over(facility, client):
+    with client.new_cluster(profile="shifts") as cluster, cluster.get_client() as dask_client:
+        cluster.scale(2)
+        dask_client.wait_for_workers(2, timeout=120)
+
+        def names():
+            return {worker["name"] for worker in dask_client.scheduler_info()["workers"].values()}
+
+        first = names()
+        wait_until(lambda: len(names() - first) >= 2, "others have followed", 120)
+        answer = facility.ask(facility.alice, "GET", f"/api/v1/clusters/{cluster.name}/events")
+        events = [event["text"] for event in json.loads(answer[1])["events"]]
+        assert any("time is over" in text for text in events)
+        assert not [text for text in events if "exited" in text], "nobody died"

@@ -296,7 +296,7 @@ def test_workers_are_replaced_before_they_go(limit: float) -> None:
     assert ends_well(rig)
     assert len(rig.world.backend.submitted) <= 200, "four generations, and none came twice"
     assert not [text for text in texts if "worker w" in text], "nobody died"
-    told = [text for text in texts if "time limit from" in text]
+    told = [text for text in texts if "time is over" in text]
     assert 4 <= len(told) <= 100
 
 
