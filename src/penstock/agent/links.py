@@ -1,6 +1,6 @@
 """How a job's processes reach others: by the front door, at ports of a range, at a known address.
 
-Dask's own ``scheduler_sni`` is too little: only ``Worker`` knows it (since distributed 2023.4), so a
+Dask's own ``scheduler_sni`` is too little: only ``Worker`` knows it (since distributed 2022.10), so a
 nanny's registration and the ``Client`` of ``get_client`` and ``worker_client`` go without a name and
 end at the gateway's web server. Here the TLS context itself says the name, whoever connects with
 it: one way for all of them, in every version since 2022.1.

@@ -656,6 +656,35 @@ def test_requests_that_make_no_sense_change_nothing() -> None:
     play(story)
 
 
+def test_workers_that_others_bring_are_seen_and_not_scaled() -> None:
+    async def story(world: World) -> None:
+        spec = ClusterSpec("htc", GROUP)
+        cluster = await world.control.create(user="al", owner="alice", spec=spec, options={})
+        world.name = cluster.name
+        await asyncio.sleep(2)
+        await world.hello(workers=["htcdask-worker_1_0"])
+        await world.report(workers=2, threads=8, added=["htcdask-worker_1_1", "w1-0"])
+        live = world.control.live(cluster.name)
+        assert live is not None
+        assert (live.workers, live.threads) == (2, 8)
+        granted, words = await world.control.scale(cluster.name, 3)
+        assert (granted, words) == (0, await world.control.adapt(cluster.name, active=True))
+        assert words is not None
+        assert "brought by its users" in words
+        assert await world.control.adapt(cluster.name, active=False) is None
+        assert [text.partition(";")[0] for text in await world.texts("external")] == [
+            "Asked for 3 workers",
+            "Asked to adapt",
+        ]
+        await asyncio.sleep(5)
+        assert len(world.backend.alive()) == 1
+        assert world.cluster.status is Status.RUNNING
+        await world.control.stop(cluster.name, "enough")
+        await world.final()
+
+    play(story)
+
+
 def test_agents_are_believed_about_their_own_cluster_only() -> None:
     async def story(world: World) -> None:
         await world.running(workers=2)
