@@ -23,7 +23,7 @@ SLEEP = b"import time; time.sleep(1000)"
 
 
 @pytest.fixture(scope="module")
-def daemon(slurm_cluster):
+def daemon(slurm_cluster, unix_users):
     with slurmrestd(slurm_cluster) as daemon:
         daemon.keep("gateway", daemon.token("root"), "root")  # SlurmUser's, who may be anybody
         yield daemon
