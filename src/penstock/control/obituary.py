@@ -81,11 +81,13 @@ class Obituaries:
         await self._registry.update(entry, change)
 
     async def fail(self, entry: Entry, reason: str) -> None:
-        """Bring the cluster down, and have it called FAILED with this reason."""
+        """Bring the cluster down, and have it called FAILED with this reason; the first counts."""
+        before = entry.cluster
         cluster = await self._registry.update(
             entry, lambda c: lifecycle.stopping(c, reason=reason, stop_as=Status.FAILED)
         )
-        self._registry.note(cluster, "failed", reason)
+        if cluster is not before:
+            self._registry.note(cluster, "failed", reason)
 
     async def logs(self, entry: Entry, row: BatchRow, index: int) -> str:
         """The last output of a job, empty when it cannot be had now."""
