@@ -179,11 +179,11 @@ async def test_output_comes_back_and_is_its_users(rig):
     assert secret.exists()
 
 
-@pytest.mark.parametrize("way", ["behalf", "token"])
+@pytest.mark.parametrize("way", ["itself", "behalf", "token"])
 async def test_acting_for_two_users_mixes_nothing_up(condor, unix_users, way):
     """One server process, jobs of two, whose files travel by the network."""
     rig = CondorRig(condor, unix_users[0], way)
-    backend = rig.open(schedd=condor.schedd)
+    backend = rig.open(schedd=condor.schedd, spool=True)
     batches = [make_batch(rig, 2, owner=user) for user in unix_users]
     try:
         await asyncio.gather(*(backend.submit(batch) for batch in batches))
@@ -194,11 +194,14 @@ async def test_acting_for_two_users_mixes_nothing_up(condor, unix_users, way):
         uids = {job.owner: one.more["uids"][0] for job, one in zip(jobs, seen, strict=True)}
         assert uids == {user: pwd.getpwnam(user).pw_uid for user in unix_users}
         assert (await backend.logs(jobs[0], tail=100)).startswith("out of ")
-        await backend.cancel([job for job in jobs if job.owner == unix_users[1]])
+        await rig.finish(jobs[0], 3)
+        await observe_until(backend, lambda now: sum(job.alive for job in now) == 3, "one ended")
+        assert (await backend.logs(jobs[0], tail=100)).startswith("out of ")
+        await backend.cancel([job for job in jobs if job.batch != jobs[0].batch])
         left = await observe_until(
-            backend, lambda now: sum(job.alive for job in now) == 2, "two are left"
+            backend, lambda now: sum(job.alive for job in now) == 1, "one is left"
         )
-        assert {job.owner for job in left if job.alive} == {rig.owner}
+        assert {job.batch for job in left if job.alive} == {jobs[0].batch}
     finally:
         await rig.aclose()
 

@@ -22,6 +22,7 @@ from penstock.backends.command import Commands, Done
 from penstock.backends.htcondor import parse, replies, submit
 from penstock.backends.htcondor.acting import Acting, Actor, Actors
 from penstock.backends.htcondor.files import Files
+from penstock.backends.htcondor.watched import Watched
 from penstock.backends.owner import Identity
 from penstock.backends.records import Record, Records
 from penstock.model.errors import BackendError, Full, Rejected, Unavailable, Uncertain
@@ -45,7 +46,7 @@ _CLUSTERS = 100
 Procs = Mapping[tuple[BatchId, int], list[int]]
 
 
-class HTCondorBackend:
+class HTCondorBackend(Watched):
     """The backend ``htcondor``; see ``penstock.backends.base.Backend`` for the verbs.
 
     ``gateway``: whose jobs these are. ``directory``: for the server's own notes and tokens (0700).
@@ -82,19 +83,18 @@ class HTCondorBackend:
         self._gateway = gateway
         self._commands = commands
         self._jobs = jobs or HTCondorJobSettings()
-        self._actors = Actors(
-            acting or Acting(), commands, directory / "tokens", allow_root=allow_root
-        )
+        acting = acting or Acting()
+        self._actors = Actors(acting, commands, directory / "tokens", allow_root=allow_root)
         self._where = [*(["-pool", pool] if pool else []), *(["-name", schedd] if schedd else [])]
         self._spool = spool
+        # What runs as the user can read the user's files alone.
+        self._own_files = self._actors.own or (spool and acting.way != "itself")
         self._times = {"remember": remember, "grace": grace, "lease": lease}
         self._records = Records(directory / "batches")
         self._files = Files(files, timeout=commands.timeout)
         self._hints: set[asyncio.Event] = set()
         self._forgotten: dict[str, None] = {}
         self._sound = True
-
-    # --- the verbs ---------------------------------------------------------------------------
 
     async def submit(self, batch: Batch) -> None:
         """One ``condor_submit`` for the batch's owner."""
@@ -285,8 +285,7 @@ class HTCondorBackend:
 
     async def _file_identity(self, owner: str) -> Identity | None:
         """With whose rights a user's files are touched; None: they are the gateway's own."""
-        own = self._spool or self._actors.own
-        return None if own else await self._actors.identity(owner)
+        return None if self._own_files else await self._actors.identity(owner)
 
     def _disappointed(self, owner: str, failure: BackendError) -> None:
         """An old token is a usual reason for not being let in."""

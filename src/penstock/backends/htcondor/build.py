@@ -30,7 +30,7 @@ def make_htcondor(
         name,
         gateway,
         directory,
-        directory / "files" if spool else section.directory or files,
+        directory / "files" if spool and section.act_by != "itself" else section.directory or files,
         condor_commands(section.bin, section.config, section.timeout, own=own),
         jobs=section.jobs,
         acting=Acting(way, section.domain or "", section.key, section.token_lifetime),

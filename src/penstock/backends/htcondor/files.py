@@ -2,8 +2,9 @@
 
 Without spooling, the schedd's machine is ours, and its shadow reads and writes there as the user:
 the directory of a batch is the user's (0700), and so is every access of ours: whatever links a user
-puts there lead only to what is theirs. With spooling, condor_submit sends the script from a directory
-of the gateway's own, and condor_transfer_data brings the output there.
+puts there lead only to what is theirs. With spooling, condor_submit sends the script from there, and
+condor_transfer_data brings the output; where these do not run as the user, it is a directory of the
+gateway's own.
 """
 
 from __future__ import annotations

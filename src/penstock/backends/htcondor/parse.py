@@ -117,10 +117,12 @@ def _judge(ad: Ad) -> Judgement:
         if _begun(ad):
             return _evicted(ad)
         return Phase.QUEUED, None, None, _words(ad, "LastRejMatchReason")
-    if status == RUNNING:
+    if status == RUNNING and ad.get("JobCurrentStartDate") and ad.get("RemoteHost"):
         if ad.get("JobCurrentReconnectAttempt"):
             return Phase.UNKNOWN, None, None, "its machine does not answer; HTCondor tries again"
         return Phase.RUNNING, None, None, ""
+    if status == RUNNING:  # its shadow is about to start, and its ad is not whole yet
+        return Phase.QUEUED, None, None, ""
     if status == TRANSFERRING:
         return Phase.ENDING, None, None, ""
     words = "suspended by its machine" if status == SUSPENDED else f"JobStatus is {status}"

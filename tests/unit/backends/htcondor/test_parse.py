@@ -202,6 +202,7 @@ def job(**changes):
             None,
             "HTCondor says: Job not found at execution machine",
         ),
+        ({"JobStatus": 2}, Phase.QUEUED, None, None, ""),
         ({"JobStatus": 42}, Phase.UNKNOWN, None, None, "JobStatus is 42"),
     ],
 )
