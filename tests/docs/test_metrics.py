@@ -3,6 +3,7 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from docs.markdown import ROOT
+from penstock.backends.htcondor import figures as condor
 from penstock.backends.slurm import figures, predict
 from penstock.backends.slurm.predict import Place
 from penstock.telemetry.metrics import Measurement, Numbers, Seen, render
@@ -12,6 +13,7 @@ def test_every_metric_is_documented():
     told = [
         *figures.as_figures({("ada", "main", "running"): figures.Sum()}),
         *predict.as_figures({Place(): 1.0}),
+        *condor.as_figures({("ada", "idle"): (1, 1.0, 1.0)}),
     ]
     numbers = Numbers(
         version="1",

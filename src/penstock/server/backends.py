@@ -69,7 +69,9 @@ def _make_backend(
         directory = state.directory / f"htcondor-{name}"
         many = os.geteuid() == 0 and not single_user
         files = SHARED_HTCONDOR if many else directory / "files"
-        return make_htcondor(name, gateway, section, directory, files, own=single_user)
+        made = make_htcondor(name, gateway, section, directory, files, own=single_user)
+        made.watch(section.figures, wanted)
+        return made
     if isinstance(section, NotebookBackendSettings):
         return RelayBackend(
             name,

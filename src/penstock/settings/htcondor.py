@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from penstock.settings.base import AbsolutePath, Section
+from penstock.settings.figures import FigureSettings
 from penstock.settings.units import Duration, Size
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -247,6 +248,7 @@ class HTCondorBackendSettings(Section):
         "does not answer, before the job counts as lost (`job_lease_duration`).",
     )
     jobs: HTCondorJobSettings = Field(default_factory=HTCondorJobSettings)
+    figures: FigureSettings = Field(default_factory=FigureSettings)
 
     @model_validator(mode="after")
     def _named(self) -> HTCondorBackendSettings:

@@ -1,0 +1,42 @@
+"""What the backend ``htcondor`` offers besides the five verbs (``penstock.backends.insight``)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from penstock.backends.command import Commands
+from penstock.backends.htcondor import doctor, figures
+from penstock.backends.htcondor.acting import Actors
+from penstock.backends.insight import Figure, Finding
+from penstock.settings.demands import Demand
+from penstock.settings.figures import FigureSettings
+from penstock.settings.htcondor import HTCondorJobSettings
+
+
+class Watched:
+    """Numbers of everybody's jobs, and an examination of the pool."""
+
+    figures_period = 60.0
+    _users = 50
+    _demands: Sequence[Demand] = ()
+    _commands: Commands
+    _actors: Actors
+    _jobs: HTCondorJobSettings
+    _where: list[str]
+
+    def watch(self, settings: FigureSettings, demands: Sequence[Demand]) -> None:
+        """How often to measure and how many users to name; what profiles ask for."""
+        self.figures_period, self._users = settings.period, settings.users
+        self._demands = demands
+
+    async def figures(self) -> Sequence[Figure]:
+        """See ``penstock.backends.insight.Measured``."""
+        return await figures.measure(self._commands, self._where, self._users)
+
+    def examine(self, owner: str | None = None) -> AsyncIterator[Finding]:
+        """See ``penstock.backends.insight.Examined``."""
+        pool = self._where[:2] if self._where[:1] == ["-pool"] else []
+        patient = doctor.Patient(
+            self._commands, self._actors, self._jobs, self._demands, self._where, pool
+        )
+        return doctor.examine(patient, owner)

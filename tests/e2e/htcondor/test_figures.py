@@ -1,0 +1,88 @@
+"""HTCondor's own numbers, against what a real pool was given."""
+
+from __future__ import annotations
+
+from penstock.backends.htcondor import condor_commands
+from penstock.backends.htcondor.figures import measure
+from penstock.backends.insight import Verdict
+from penstock.backends.probe import Probe, run
+from penstock.model.job import Resources
+from penstock.settings.demands import Demand
+from penstock.settings.figures import FigureSettings
+from rigs.condor_jobs import CondorRig
+from rigs.gateway import wait_until
+
+JOB = """
+executable = /bin/sleep
+arguments = 1000
+request_cpus = {cpus}
+request_memory = 2048
+{more}
+queue {count}
+"""
+
+
+def submit(condor, user: str, count: int, cpus: str = "1", more: str = "") -> None:
+    text = JOB.format(cpus=cpus, count=count, more=more)
+    condor.run("condor_submit", "-terse", "-", user=user, input=text)
+
+
+async def test_jobs_cores_and_memory_are_those_of_everybody(condor, unix_users):
+    alice, bob = unix_users
+    submit(condor, alice, 3, cpus="2")
+    submit(condor, bob, 5, cpus="1", more="hold = true")
+    submit(condor, bob, 2, more="requirements = false\nmy.RequestCpus = 2 + 2\n")
+    submit(condor, bob, 1, more='hold = true\nmy.RequestCpus = "1\\n\\"root\\"\\t2\\t9\\t9"')
+    wait_until(lambda: len(condor.living("JobStatus == 2")) == 3, "three jobs run")
+    commands = condor_commands(condor.bin, condor.config, 30.0)
+    found = {
+        (f.name.removeprefix("penstock_htcondor_"), f.labels["user"], f.labels["state"]): f.value
+        for f in await measure(commands, [], 10)
+    }
+    assert found["jobs", alice, "running"] == 3
+    assert found["cores", alice, "running"] == 6
+    assert found["memory_bytes", alice, "running"] == 6 * 2**30
+    assert found["jobs", bob, "held"] == 6
+    assert found["cores", bob, "held"] == 5
+    assert found["jobs", bob, "idle"] == 2
+    assert found["cores", bob, "idle"] == 8
+    assert {user for _, user, _ in found} == {alice, bob}
+    condor.remove_all()
+    assert not await measure(commands, [], 10)
+
+
+async def test_the_pool_is_examined(condor, unix_users):
+    rig = CondorRig(condor, unix_users[0])
+    backend = rig.open()
+    usual, huge = Resources(1, 2**30), Resources(9999, 2**30)
+    demands = [
+        Demand("good", "python3", usual, huge, {"requirements": 'TARGET.Arch == "X86_64"'}),
+        Demand("nowhere", "python3", usual, usual, {"requirements": 'Arch == "Z80"'}),
+        Demand("wrong", "python3", usual, usual, {"requirements": "(("}),
+    ]
+    backend.watch(FigureSettings(period=0), demands)
+    assert backend.figures_period == 0
+    found = [f async for f in backend.examine(unix_users[0])]
+    verdicts = [(f.what, f.verdict) for f in found]
+    assert verdicts == [
+        ("version", Verdict.GOOD),
+        (f"asking as {unix_users[0]}", Verdict.GOOD),
+        (f"submitting as {unix_users[0]}", Verdict.GOOD),
+        ("machines", Verdict.GOOD),
+        ("good", Verdict.GOOD),
+        ("good", Verdict.WARNING),
+        ("nowhere", Verdict.WARNING),
+        ("wrong", Verdict.BAD),
+    ]
+    assert f"to {unix_users[0]}@" in found[2].found
+    stranger = [f async for f in backend.examine("no-such-user")]
+    assert stranger[-1].verdict is Verdict.BAD
+    assert "no-such-user" in stranger[-1].found
+    probe = Probe(unix_users[0], ["http://127.0.0.1:1"])
+    told = [f async for f in run(backend, rig.gateway, [demands[0]], probe, 60)]
+    assert [f.verdict for f in told] == [Verdict.BAD]
+    assert "cannot reach the gateway" in told[0].found
+    with condor.without("schedd"):
+        away = [f async for f in backend.examine()]
+    assert "schedd" in [f.what for f in away if f.verdict is Verdict.BAD]
+    await rig.aclose()
