@@ -10,6 +10,7 @@ import ssl
 import sys
 import urllib.error
 import urllib.request
+from typing import Any, Tuple
 
 BASE = 64  # exit codes below are other people's
 PYTHONS = 4  # how many findings about the Python there are
@@ -21,7 +22,7 @@ SECONDS = 10.0
 OLDEST = (3, 8)
 
 
-def reach(server, opener):
+def reach(server: str, opener: Any) -> Tuple[int, str]:
     """How far it is to one address, and why not further."""
     try:
         with opener.open(server + "/api/version", timeout=SECONDS) as answer:
@@ -37,14 +38,14 @@ def reach(server, opener):
     return (REACHED, "reached") if name == "penstock" else (STRANGE, "it is no Penstock")
 
 
-def why(error):
+def why(error: Any) -> int:
     """What kind of failure it is."""
     if isinstance(error, ssl.SSLError):
         return UNTRUSTED
     return UNRESOLVED if isinstance(error, socket.gaierror) else UNREACHED
 
 
-def fitness():
+def fitness() -> Tuple[int, str]:
     """Whether this Python can run a scheduler or a worker."""
     if sys.version_info[:2] < OLDEST:
         return OLD, f"Python {sys.version_info[0]}.{sys.version_info[1]}"
@@ -55,10 +56,11 @@ def fitness():
         return (ABSENT if error.name in ("dask", "distributed") else BROKEN), str(error)
     except Exception as error:
         return BROKEN, f"{type(error).__name__}: {error}"
-    return FIT, f"dask {dask.__version__}, distributed {distributed.__version__}"
+    versions = [getattr(package, "__version__", "?") for package in (dask, distributed)]
+    return FIT, "dask {}, distributed {}".format(*versions)
 
 
-def main(text):
+def main(text: str) -> int:
     """Look, tell, and make an exit code of it."""
     told = json.loads(text)
     # A bundle of a site is added to the system's authorities, as in the agent.
