@@ -128,7 +128,7 @@ class Obituaries:
         last: ExitReport | None = None
         for index, job in end.exits.items():
             report = reports[index]
-            if job and job.exit is Exit.DONE and row.group in entry.asked:
+            if ended_well(job, report) and row.group in entry.asked:
                 continue  # it was asked to go, and went before the scheduler's answer came
             exit, served = job.exit if job else None, index in tracked.served
             how = words.how(job, report, row.backend, python)
