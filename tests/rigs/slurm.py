@@ -46,7 +46,12 @@ class Slurm:
     """One cluster; ``nodes`` slurmd with as many declared CPUs each as one says."""
 
     def __init__(
-        self, nodes: int = 2, cpus: int = 128, array: int = 501, most_jobs: int = 20_000
+        self,
+        nodes: int = 2,
+        cpus: int = 128,
+        array: int = 501,
+        most_jobs: int = 20_000,
+        more: str = "JobAcctGatherType=jobacct_gather/none",
     ) -> None:
         # Not pytest's tmp_path: Unix sockets need a short path, other users an open one.
         self.directory = Path(tempfile.mkdtemp(prefix="pk-slurm-", dir="/tmp"))
@@ -56,6 +61,7 @@ class Slurm:
         self.cpus = cpus
         self.array = array
         self.most_jobs = most_jobs
+        self.more = more
         self.environ = {**os.environ, "SLURM_CONF": str(self.config)}
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -78,7 +84,7 @@ class Slurm:
         for name in [*self.nodes, "slurmctld"]:
             self.kill(name)
         deadline = time.monotonic() + 20
-        while pids := self._strays():  # step daemons and jobs outlive slurmd
+        while pids := self.strays():  # step daemons and jobs outlive slurmd
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -109,6 +115,7 @@ class Slurm:
             message_timeout=MESSAGE_TIMEOUT,
             array=self.array,
             most_jobs=self.most_jobs,
+            more=self.more,
             nodes="\n".join(nodes),
         )
         self.config.write_text(text)
@@ -246,7 +253,7 @@ class Slurm:
             assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
             time.sleep(0.05)
 
-    def _strays(self) -> set[int]:
+    def strays(self) -> set[int]:
         """Step daemons with one of our logs open, and processes that were given our cluster."""
         logs = {str(self.directory / "log" / f"{node}.log") for node in self.nodes}
         mark = f"SLURM_CONF={self.config}".encode()

@@ -5,50 +5,56 @@ import gc
 import pytest
 
 from rigs.facility import running_facility
+from rigs.slurm_clusters import BACKEND, profile
 
-PROFILES = """
-[backends.slurm]
-type = "slurm"
-config = "{slurm.config}"
-scratch = "{slurm.directory}/scratch"
-period = "500 ms"
-timeout = "15 s"
-visibility = "5 s"
-
+JOBS = """
 [backends.slurm.jobs]
 time = "30 min"
 log_directory = "{slurm.directory}/scratch/logs-{{{{user}}}}"
+"""
 
-[profiles.slurm.scheduler]
-backend = "slurm"
-python = "{{python}}"
-
-[profiles.slurm.workers.default]
-backend = "slurm"
-python = "{{python}}"
-memory = "1 GiB"
-nanny = false
-
-[profiles.misled.scheduler]
-backend = "slurm"
-python = "{{python}}"
-
-[profiles.misled.scheduler.extras]
-partition = "nowhere"
-
-[profiles.misled.workers.default]
-backend = "slurm"
-python = "{{python}}"
-
+PROFILES = "".join(
+    [
+        profile("slurm"),
+        profile("misled", scheduler='extras = {{ partition = "nowhere" }}'),
+        profile(
+            "states",
+            scheduler='extras = {{ nodelist = "n1" }}',
+            workers='extras = {{ nodelist = "n1" }}',
+            scavenge='extras = {{ nodelist = "n2", partition = "scavenge" }}',
+            late='extras = {{ arguments = ["--begin=now+1hour"] }}',
+        ),
+        profile("crowded", workers='cores = 60\nthreads = 1\nextras = {{ nodelist = "n2" }}'),
+        profile(
+            "shared",
+            scheduler='extras = {{ log_directory = "/proc/nowhere" }}',
+            workers="""
+[profiles.shared.workers.default.extras]
+workers_per_job = 3
+log_directory = "/proc/nowhere"
+prolog = ["export OF_THE_SITE='a b'", "export PATH=/site/bin:$PATH"]
+""",
+        ),
+        """
 [profiles.absent.scheduler]
 backend = "slurm"
 python = "/nowhere/bin/python"
-"""
+
+[profiles.stumbles.scheduler]
+backend = "slurm"
+python = "/nowhere/bin/python"
+
+[profiles.stumbles.scheduler.extras]
+prolog = ["echo 'no such module: python/4' >&2; false"]
+""",
+    ]
+)
 
 
 @pytest.fixture(scope="module")
 def facility(unix_users, slurm_cluster):
-    with running_facility(unix_users, PROFILES.format(slurm=slurm_cluster)) as facility:
+    config = (BACKEND + JOBS).format(slurm=slurm_cluster) + PROFILES
+    with running_facility(unix_users, config) as facility:
         yield facility
 
 

@@ -11,33 +11,18 @@ import pytest
 from rigs.environments import environment
 from rigs.facility import free_ports
 from rigs.gateway import GatewayRig, wait_until
+from rigs.slurm_clusters import BACKEND, profile
 
 CONFIG = """
 [[listen]]
 address = "127.0.0.1:{port}"
-
-[backends.slurm]
-type = "slurm"
-config = "{slurm.config}"
-scratch = "{slurm.directory}/scratch"
-period = "500 ms"
-visibility = "5 s"
-
-[profiles.default.scheduler]
-backend = "slurm"
-python = "{python}"
-
-[profiles.default.workers.default]
-backend = "slurm"
-python = "{python}"
-memory = "1 GiB"
-nanny = false
 """
 
 
 @pytest.fixture
 def rig(slurm):
-    config = CONFIG.format(port=free_ports(1)[0], slurm=slurm, python=environment("new"))
+    config = CONFIG.format(port=free_ports(1)[0]) + BACKEND.format(slurm=slurm)
+    config += profile("default").format(python=environment("new"))
     rig = GatewayRig(config)
     yield rig
     rig.stop()

@@ -1,0 +1,150 @@
+"""Whatever Slurm does to jobs, users read it as it is, lose no work, and get their workers back."""
+
+from __future__ import annotations
+
+import pytest
+from dask_gateway.client import ClusterStatus, GatewayClusterError
+
+from rigs.gateway import wait_until
+from rigs.slurm_clusters import ALIVE, by_value, events, jobs, running, scale, serving
+
+
+def told(facility, cluster: str, kind: str, words: str, seconds: float = 60.0) -> None:
+    try:
+        wait_until(lambda: words in " ".join(events(facility, cluster, kind)), words, seconds)
+    except AssertionError as error:
+        raise AssertionError(f"{words!r} is not in {events(facility, cluster)}") from error
+
+
+def array(slurm, cluster: str, sequence: int, task: int = 0) -> str:
+    """``base_task`` of one worker; empty while it is not there."""
+    found = [
+        base
+        for base, number, comment in slurm.squeue("ArrayJobID", "ArrayTaskID", "Comment")
+        if comment.endswith(f"-{cluster}-{sequence}") and number == str(task)
+    ]
+    return f"{found[0]}_{task}" if found else ""
+
+
+def allowed_failures(dask_scheduler):
+    return dask_scheduler.allowed_failures
+
+
+def test_the_ends_of_jobs_are_told_for_what_they_are(facility, slurm):
+    with running(facility, "states", shutdown_on_close=False) as (_, doomed, _):
+        [scheduler] = jobs(slurm, doomed.name, "scheduler")
+    slurm.run("scontrol", "update", f"jobid={scheduler}", "EndTime=now+1")
+    with running(facility, "states") as (gateway, cluster, dask):
+        name = cluster.name
+        groups = ("default", 2), ("scavenge", 1), ("late", 1)
+        for sequence, (group, count) in enumerate(groups, start=1):
+            scale(facility, name, group, count)
+            wait_until(lambda s=sequence: array(slurm, name, s), f"{group} is submitted")
+        dask.wait_for_workers(3, timeout=120)
+        assert dask.run_on_scheduler(by_value(allowed_failures)) == 10, "preemption is no bug"
+
+        # A start in an hour, and then none before an admin wishes, which is told in its time.
+        told(facility, name, "waiting", "1 worker waits in slurm")
+        slurm.run("scontrol", "hold", array(slurm, name, 3))
+
+        urgent = ("-p", "urgent", "-w", "n2", "--exclusive", "-o", "/dev/null")
+        slurm.run("sbatch", *urgent, "--wrap", "sleep 1")
+        told(facility, name, "worker-exit", "w2-0 was preempted")
+        wait_until(lambda: len(serving(dask)) == 3, "it was replaced", 120)
+        assert gateway.get_cluster(name).status is ClusterStatus.RUNNING
+        told(facility, name, "waiting", "1 worker is held in slurm: JobHeldAdmin", 120)
+
+        # Run again by an admin: it is the same worker, which waits again.
+        again = array(slurm, name, 1, 1)
+        slurm.run("scontrol", "update", f"jobid={again}", "requeue=1")
+        slurm.run("scontrol", "requeue", again)
+        wait_until(lambda: "w1-1" not in serving(dask), "it is gone")
+        wait_until(lambda: again in jobs(slurm, name, states="PD"), "it waits")
+        told(facility, doomed.name, "failed", "reached its time limit", 90)
+    wait_until(lambda: not slurm.squeue("JobID", states=ALIVE), "no job is left")
+
+
+def test_an_array_of_which_some_have_room(facility, slurm):
+    with running(facility, "crowded") as (_, cluster, dask):
+        cluster.scale(3)
+        dask.wait_for_workers(2, timeout=120)
+        told(facility, cluster.name, "waiting", "1 worker waits in slurm")
+        [waiting] = jobs(slurm, cluster.name, states="PD")
+        there = serving(dask)
+        cluster.scale(2)
+        wait_until(lambda: waiting not in jobs(slurm, cluster.name), "who waits goes first")
+        assert serving(dask) == there
+    wait_until(lambda: not slurm.squeue("JobID", states=ALIVE), "no job is left")
+
+
+def look_around():
+    """What a worker sees of itself."""
+    import os
+
+    return os.getpid(), os.getcwd(), dict(os.environ)
+
+
+def test_workers_share_jobs_after_the_sites_prolog(facility, slurm):
+    with running(facility, "shared", env={"PATH": "/own/bin"}) as (_, cluster, dask):
+        cluster.scale(5)
+        dask.wait_for_workers(5, timeout=120)
+        assert len(jobs(slurm, cluster.name)) == 2
+        seen = list(dask.run(by_value(look_around)).values())
+        assert len({directory for _, directory, _ in seen}) == 5
+        for _, _, env in seen:
+            assert env["OF_THE_SITE"] == "a b"
+            assert env["PATH"].startswith("/site/bin:")
+            assert env["PATH"].endswith(":/own/bin")
+
+        # Their output is on the node, and what Dask logged comes through the scheduler.
+        assert "Only what Dask logged" in output(facility, cluster.name, "w1-0")
+        assert "Registered to" in output(facility, cluster.name, "w1-0")
+        assert "Scheduler at" in output(facility, cluster.name, "s0-0")
+
+        # One dies: Slurm cannot tell, its agent does.
+        with_it = serving(dask)
+        workers = dask.scheduler_info(n_workers=-1)["workers"].items()
+        [victim] = [address for address, worker in workers if worker["name"] == "w1-1"]
+        dask.run(by_value(die), workers=[victim], on_error="ignore")
+        wait_until(lambda: "w1-1" not in serving(dask), "it is gone")
+        wait_until(lambda: len(serving(dask)) == 5, "it is replaced", 120)
+        assert serving(dask) & with_it == with_it - {"w1-1"}
+        assert len(jobs(slurm, cluster.name)) == 3
+        assert "the worker ended: exited with code 3" in output(facility, cluster.name, "w1-1")
+
+        # The server forgets what it knew of single workers, and finds its way.
+        facility.rig.kill()
+        cluster_size = 2
+        facility.rig.start()
+        cluster.scale(cluster_size)
+        wait_until(lambda: len(serving(dask)) == cluster_size, "two are left", 120)
+        wait_until(lambda: len(jobs(slurm, cluster.name)) <= cluster_size, "empty jobs go", 120)
+        assert len(serving(dask)) == cluster_size
+        cluster.scale(4)
+        wait_until(lambda: len(serving(dask)) == 4, "and more come", 120)
+    wait_until(lambda: not slurm.squeue("JobID", states=ALIVE), "no job is left")
+    scratch = slurm.directory / "scratch"
+    wait_until(lambda: not list(scratch.glob("penstock-*")), "nor a directory")
+    assert "Scheduler at" in output(facility, cluster.name, "s0-0"), "as long as it is remembered"
+
+
+def output(facility, cluster: str, job: str) -> str:
+    """What ``penstock logs`` shows."""
+    path = f"/api/v1/clusters/{cluster}/logs?job={job}"
+    status, text, _ = facility.ask(facility.alice, "GET", path)
+    assert status == 200, text
+    return text
+
+
+def die():
+    import os
+
+    os._exit(3)
+
+
+def test_a_prolog_that_fails_is_told(facility):
+    with facility.client(facility.alice) as gateway, pytest.raises(GatewayClusterError) as caught:
+        gateway.new_cluster(profile="stumbles")
+    said = str(caught.value)
+    assert "the profile's prolog failed at echo 'no such module: python/4'" in said
+    assert "false: no such module: python/4" in said
