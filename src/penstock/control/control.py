@@ -8,9 +8,8 @@ asked here.
 from __future__ import annotations
 
 import asyncio
-import builtins
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,22 @@ from penstock.backends.base import Backend
 from penstock.control import situate, words
 from penstock.control.channel import parse_address, parse_exit
 from penstock.control.credentials import new_credentials
-from penstock.control.entry import Entry, Link, Live
+from penstock.control.entry import Entry, Link
 from penstock.control.execute import Executor
 from penstock.control.housekeeping import forget_old
-from penstock.control.jobs import JobLine, job_lines
 from penstock.control.launch import Launcher
 from penstock.control.loop import Reconciler
 from penstock.control.output import Outputs
 from penstock.control.queue import WakeQueue
+from penstock.control.reading import Reading
 from penstock.control.registry import Registry, StoreLike
 from penstock.control.sessions import OnRoute, Sessions
 from penstock.control.site import Site
 from penstock.control.tails import Tails
 from penstock.control.tasks import end_tasks
 from penstock.control.wishes import Wishes
-from penstock.model.cluster import Cluster, ClusterSpec, Event, Status
-from penstock.model.errors import Invalid, NotFound
+from penstock.model.cluster import Cluster, ClusterSpec, Status
+from penstock.model.errors import Invalid
 from penstock.model.ids import new_cluster_name
 
 REMEMBER = 24 * 3600.0
@@ -42,10 +41,8 @@ REMEMBER = 24 * 3600.0
 ROUNDS = 16
 """Clusters that are worked on at a time; each may wait for the store."""
 
-ACTIVE = (Status.PENDING, Status.RUNNING)
 
-
-class Control:
+class Control(Reading):
     """Clusters on demand. Construct, ``start``, use, ``aclose``.
 
     ``servers``: URLs that jobs reach this server at. ``agent_source``: the agent's file. ``ca``:
@@ -161,26 +158,6 @@ class Control:
         self._queue.wake(name)
         return cluster
 
-    def get(self, name: str) -> Cluster | None:
-        """The cluster of this name, ended ones too for a day."""
-        return self._registry.find(name)
-
-    @property
-    def backends(self) -> Mapping[str, Backend]:
-        """The batch systems by name, for whoever watches them."""
-        return self._backends
-
-    def list(
-        self, *, user: str | None = None, statuses: Collection[Status] | None = None
-    ) -> list[Cluster]:
-        """Clusters in the order of their making; by default the active ones of all users."""
-        statuses = ACTIVE if statuses is None else statuses
-        return [
-            entry.cluster
-            for entry in self._registry
-            if entry.cluster.status in statuses and (user is None or entry.cluster.user == user)
-        ]
-
     async def wait(self, name: str, timeout: float) -> Cluster | None:
         """Long poll: the cluster once it runs or has ended, or as it is after ``timeout`` s."""
         deadline = _now() + timeout
@@ -236,28 +213,6 @@ class Control:
             while not entry.cluster.status.final and self._tasks:
                 await entry.change(60.0)
 
-    async def events(self, name: str, limit: int = 200) -> builtins.list[Event]:
-        """What happened to a cluster, oldest first. Raises StoreError."""
-        await self._registry.flush()
-        return await self._registry.store.events(name, limit=limit)
-
-    async def logs(self, name: str, job: str, tail: int) -> str:
-        """The last ``tail`` bytes of a job's output; ``job`` is like s0-0 or w3-4.
-
-        Raises NotFound for a job that the cluster never had, Unavailable when the batch system
-        does not answer.
-        """
-        return await self._outputs.logs(self._entry(name), job, tail)
-
-    def jobs(self, name: str) -> builtins.list[JobLine]:
-        """The cluster's jobs as the last looks showed them. Raises NotFound."""
-        return job_lines(self._entry(name), self._sites, self._clock())
-
-    def live(self, name: str) -> Live | None:
-        """The last report of a cluster's scheduler, None when it never reported."""
-        entry = self._registry.entries.get(name)
-        return entry.live if entry else None
-
     # -- what the channel brings --
 
     async def connected(self, name: str, hello: Mapping[str, Any], link: Link) -> dict[str, Any]:
@@ -309,12 +264,6 @@ class Control:
 
     def _drop_route(self, name: str) -> None:
         self._on_route(name, None)
-
-    def _entry(self, name: str) -> Entry:
-        entry = self._registry.entries.get(name)
-        if entry is None:
-            raise NotFound(f"There is no cluster {name}.")
-        return entry
 
 
 def _now() -> float:
