@@ -48,9 +48,8 @@ def main() -> None:
 
 def tell(event: str, text: str = "") -> None:
     """Tell the notebook; it may be gone."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.write(json.dumps({"event": event, "text": text}) + "\n")
-        sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        os.write(1, json.dumps({"event": event, "text": text}).encode() + b"\n")
 
 
 class Process:

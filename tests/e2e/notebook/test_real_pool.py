@@ -179,7 +179,7 @@ def test_fermilabs_notebook(home):
     home.configure("fermilab", image_base=str(home.images))
     start, chosen, listing = GUIDE[:3]
     before, shutdown = start.split("# When computations are finished")
-    seen = LOOK.replace("NUMBER", "5").replace("client.run(look)", "client.run(look)")
+    seen = LOOK.replace("NUMBER", "5")
     output = home.run(before, seen, "# When computations are finished" + shutdown)
     looks = json.loads(said(output, "LOOK"))
     uid = pwd.getpwnam(home.user).pw_uid
@@ -192,7 +192,7 @@ def test_fermilabs_notebook(home):
     assert home.jobs(said(output, "NAME")) == []
 
     wait = "client = cluster.get_client(); cluster.scale(1)" + LOOK.replace("NUMBER", "1")
-    queue = "import subprocess; print('QUEUE', cluster.name, flush=True); input()"
+    queue = "print('QUEUE', cluster.name, flush=True); input(); client.close()"
     process = home.start("from htcdaskgateway import HTCGateway; gateway = HTCGateway()",
                          chosen, wait, queue, listing, "print('LEFT', gateway.list_clusters())")  # fmt: skip
     assert process.stdout is not None
