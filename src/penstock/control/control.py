@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from penstock.control.launch import Launcher
 from penstock.control.loop import Reconciler
 from penstock.control.output import Outputs
 from penstock.control.queue import WakeQueue
+from penstock.control.quota import initial_scaling
 from penstock.control.reading import Reading
 from penstock.control.registry import Registry, StoreLike
 from penstock.control.sessions import OnRoute, Sessions
@@ -152,6 +154,7 @@ class Control(Reading):
             tls_key=secrets.key,
             created_at=self._clock(),
         )
+        cluster = replace(cluster, scaling=initial_scaling(cluster))
         # Shielded: a client that hangs up now must not leave a cluster only half taken in.
         await asyncio.shield(asyncio.ensure_future(self._registry.add(cluster)))
         self._registry.note(cluster, "created", words.created(cluster))

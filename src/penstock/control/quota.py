@@ -7,6 +7,7 @@ they are decided in the same two places, when a cluster is created and when it i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from penstock.model.cluster import Cluster, Scaling
 from penstock.model.errors import Invalid
@@ -31,6 +32,18 @@ def grant(cluster: Cluster, group: str, count: int) -> tuple[int, str | None]:
         f"This cluster may have at most {limit} workers{elsewhere}: "
         f"{count} were asked for, {room} are granted."
     )
+
+
+def initial_scaling(cluster: Cluster) -> dict[str, Scaling]:
+    """What a new cluster's groups begin with. Raises Invalid for more than its limits allow."""
+    for group, spec in cluster.spec.workers.items():
+        if spec.initial:
+            granted, limited = grant(cluster, group, spec.initial)
+            if limited:
+                raise Invalid(limited)
+            scaling = {**cluster.scaling, group: Scaling(count=granted)}
+            cluster = replace(cluster, scaling=scaling)
+    return dict(cluster.scaling)
 
 
 def room_for(cluster: Cluster, group: str) -> int | None:

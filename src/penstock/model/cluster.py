@@ -73,8 +73,9 @@ class GroupSpec:
     ``python`` is the interpreter of the user's environment as an absolute path, or a name that
     the node's PATH finds. ``nthreads`` and ``memory`` (bytes) are what Dask is told; ``resources``
     what the batch system is asked for, ``abstract`` what Dask calls resources of a worker, such as
-    {"GPU": 1}. ``extras`` go to the backend as they are. ``activate`` is
-    the environment of ``python``, None when there is nothing to activate.
+    {"GPU": 1}. ``initial`` is how many workers a new cluster begins with. ``extras`` go to the
+    backend as they are. ``activate`` is the environment of ``python``, None when there is nothing
+    to activate.
     """
 
     backend: str
@@ -87,6 +88,7 @@ class GroupSpec:
     extras: Mapping[str, object] = field(default_factory=dict)
     links: Links = Links()
     abstract: Mapping[str, float] = field(default_factory=dict)
+    initial: int = 0
     activate: Activation | None = None
 
 

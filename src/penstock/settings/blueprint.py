@@ -34,6 +34,7 @@ class _Group:
     env: dict[str, str] = field(default_factory=dict)
     extras: dict[str, Any] = field(default_factory=dict)
     abstract: dict[str, float] = field(default_factory=dict)
+    count: int = 0
 
     @classmethod
     def of(cls, settings: GroupSettings) -> _Group:
@@ -167,6 +168,7 @@ class Blueprint:
             extras=group.extras,
             links=group.links,
             abstract=group.abstract,
+            initial=group.count,
             activate=activation,
         )
         return spec, made.dropped
@@ -205,7 +207,7 @@ def _quantity(name: str, what: str, value: Any) -> float:
     try:
         if what == "memory":
             return parse_size(round(value * GIB) if number else value)
-        if not number or value < 0 or (value == 0 and what != "gpus"):
+        if not number or value < 0 or (value == 0 and what not in ("gpus", "count")):
             raise ValueError("must be a number greater than 0")
         return float(value) if what == "cores" else int(value)
     except (ValueError, OverflowError) as error:

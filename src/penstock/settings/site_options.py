@@ -12,12 +12,13 @@ from penstock.settings.base import Section
 _TARGET = re.compile(
     r"env\.(?P<variable>[A-Za-z_][A-Za-z0-9_]*)"
     r"|(?P<place>scheduler|workers|group\.(?P<group>.+?))\."
-    r"(?:extras\.(?P<extra>[^.]+)|(?P<field>cores|memory|gpus|threads))"
+    r"(?:extras\.(?P<extra>[^.]+)|(?P<field>cores|memory|gpus|threads|count))"
     r"|limits\.(?P<limit>max_lifetime|idle_timeout|no_client_timeout|cluster_max_workers)"
 )
 TARGETS = (
     "env.<NAME>, workers.extras.<key>, group.<name>.extras.<key>, scheduler.extras.<key>, "
     "workers.cores|memory|gpus|threads (also with scheduler. or group.<name>.), "
+    "group.<name>.count (workers to begin with), "
     "limits.max_lifetime|idle_timeout|no_client_timeout|cluster_max_workers"
 )
 
@@ -36,7 +37,7 @@ class Target(Section):
 def parse_target(text: str) -> Target:
     """What a target names. Raises ValueError with the list of all kinds."""
     match = _TARGET.fullmatch(text)
-    if match is None:
+    if match is None or (match["field"] == "count" and not match["group"]):
         raise ValueError(f"{text[:60]!a} is not a target; use one of {TARGETS}")
     return Target(**{key: value or "" for key, value in match.groupdict().items()})
 

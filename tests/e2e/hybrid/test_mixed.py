@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import types
 
 import dask
 import pytest
-from dask_gateway import BasicAuth
 
-from penstock.client import Gateway
 from rigs.facility import running_facility
 from rigs.gateway import wait_until
 
@@ -36,6 +35,9 @@ python = "{{python}}"
 memory = "1 GiB"
 nanny = false
 scheduler_route = "door"
+
+[profiles.mixed.options]
+gpu_workers = {{{{ type = "integer", min = 0, max = 2, target = "group.gpu.count" }}}}
 
 [profiles.mixed.workers.gpu]
 backend = "slurm"
@@ -74,12 +76,11 @@ def where(number, *before):
 def test_one_graph_over_htcondor_and_slurm(facility, condor, slurm):
     alice = facility.alice
     with (
-        Gateway(facility.addresses[0], auth=BasicAuth(alice, facility.passwords[alice])) as client,
-        client.new_cluster(profile="mixed") as cluster,
+        facility.client(alice) as client,
+        client.new_cluster(profile="mixed", gpu_workers=1) as cluster,
         cluster.get_client() as dask_client,
     ):
         cluster.scale(2)
-        cluster.scale(1, group="gpu")
         dask_client.wait_for_workers(3, timeout=120)
         assert {(job["Owner"], job["JobStatus"]) for job in condor.living()} == {(alice, 2)}
         assert len(condor.living()) == 2
@@ -101,7 +102,8 @@ def test_one_graph_over_htcondor_and_slurm(facility, condor, slurm):
         assert {total for _, total in results} == {sum(range(60))}
         assert {name for name, _ in results} == gpu
         dask_client.wait_for_workers(3, timeout=120)
-        scaling = client.live(cluster.name)["scaling"]
+        address = f"/api/v1/clusters/{cluster.name}/live"
+        scaling = json.loads(facility.ask(alice, "GET", address)[1])["scaling"]
         assert {name: wish["count"] for name, wish in scaling.items()} == {"cpu": 2, "gpu": 1}
     wait_until(lambda: not condor.living(), "no job is left in HTCondor")
     wait_until(lambda: not slurm.squeue("JobID", states="PD,R,CF,CG"), "no job is left in Slurm")

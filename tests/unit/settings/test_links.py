@@ -10,10 +10,20 @@ import pytest
 
 from penstock.agent import base
 from penstock.control.launch import Launcher
-from penstock.model.cluster import BatchRow, Cluster, ClusterSpec, Links, RowState
-from penstock.model.errors import SettingsError
+from penstock.control.quota import initial_scaling
+from penstock.model.cluster import (
+    BatchRow,
+    Cluster,
+    ClusterSpec,
+    Limits,
+    Links,
+    RowState,
+    Scaling,
+)
+from penstock.model.errors import Invalid, SettingsError
 from penstock.model.wire import CONFIG_FILE
 from penstock.settings.blueprint import Blueprint
+from penstock.settings.catalogue import profile_fields
 from penstock.settings.load import load
 
 TEXT = """
@@ -122,6 +132,27 @@ def test_mistakes_are_told(tmp_path: Path, line: str, words: str) -> None:
         loaded(
             tmp_path, text="[profiles.x.workers.cpu]\n" + line.replace("{", "{{").replace("}", "}}")
         )
+
+
+def test_an_option_may_tell_how_many_workers_a_group_begins_with(tmp_path: Path) -> None:
+    more = (
+        "[profiles.grid.options]\n"
+        'extra = {{ type = "integer", min = 0, max = 9, default = 3, target = "{target}" }}\n'
+    )
+    profile = loaded(tmp_path, more.format(target="group.cpu.count")).profiles["grid"]
+    fields = profile_fields(profile)
+    blueprint = Blueprint(profile)
+    assert blueprint.apply(fields, {"extra": 4}) == []
+    made = blueprint.build("grid", "alice", "/home/alice")[0]
+    assert made.workers["cpu"].initial == 4
+    cluster = Cluster("c" * 32, "al", "alice", made, {}, "T", "C", "K", 0.0)
+    assert initial_scaling(cluster) == {"cpu": Scaling(count=4)}
+    tight = replace(cluster, spec=replace(made, limits=Limits(max_workers=3)))
+    with pytest.raises(Invalid, match="at most 3 workers"):
+        initial_scaling(tight)
+    for target in ("scheduler.count", "workers.count"):
+        with pytest.raises(SettingsError, match="is not a target"):
+            loaded(tmp_path, more.format(target=target))
 
 
 def test_profiles_without_workers_may_define_what_workers_ask(tmp_path: Path) -> None:
