@@ -76,6 +76,8 @@ def doctor(*arguments: object) -> tuple[int, str]:
 def test_a_site_before_its_first_start(slurm, unix_users, tmp_path):
     """The doctor answers the jobs itself, as no server runs, and leaves nothing behind."""
     port, alice = free_ports(1)[0], unix_users[0]
+    # Right after slurmctld was started anew it says that there are no nodes.
+    wait_until(lambda: set(slurm.node_states().values()) == {"idle"}, "all nodes are idle")
     (tmp_path / "users").touch(0o600)
     config = tmp_path / "penstock.toml"
     pythons = {"python": environment("new"), "empty": environment("empty")}
@@ -153,6 +155,7 @@ async def test_what_profiles_may_ask_for_is_tried(rig):
         Demand("long", "python3", Resources(1), Resources(1), {"partition": "small"}),
         Demand("wrong", "python3", Resources(1), Resources(1), {"partition": 7}),
     ]
+    wait_until(lambda: set(rig.cluster.node_states().values()) == {"idle"}, "all nodes are idle")
     backend = rig.open(demands=demands, jobs={"time": "1h"}, timeout=3.0)
     found = await findings(backend, rig.owner)
     assert (f"acting for {rig.owner}", Verdict.GOOD, "jobs can be submitted as this user") in found
