@@ -72,6 +72,14 @@ def test_running() -> None:
     assert one(at(LAUNCHER, MAIN), cancelled=True).phase is Phase.ENDING
 
 
+def test_one_that_began_after_the_processes_were_listed_is_not_lost() -> None:
+    record = Record("b", "alice", 1000, 2, 41, 900, {0: Started(42, 901, 10.0)})
+    just_before = Look.of(now=9.9, boot="b", node="here", processes={})
+    assert one(just_before, record).phase is Phase.RUNNING
+    assert one(just_before, record, cancelled=True).phase is Phase.ENDING
+    assert one(at(), record).exit is Exit.LOST
+
+
 def test_a_stranger_with_its_pid_is_not_it() -> None:
     stranger = Process(42, 1, 42, 5000, "S")
     job = one(at(stranger))

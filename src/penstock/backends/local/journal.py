@@ -138,6 +138,9 @@ def _judge(batch: BatchId, index: int, record: Record, cancelled: bool, look: Lo
     process = look.has(started.pid, started.start)
     if process is not None and process.alive:
         return job(Phase.ENDING if cancelled else Phase.RUNNING)
+    if started.at >= look.now:
+        # The processes were listed before it began, its journal was read after.
+        return job(Phase.ENDING if cancelled else Phase.RUNNING)
     if look.has(record.pid, record.start) or strays(batch, index, record, look):
         # Its launcher is about to write down how it ended, or it left processes behind.
         return job(Phase.ENDING)
