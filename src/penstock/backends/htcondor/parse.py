@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from penstock.backends.htcondor import idle
 from penstock.backends.htcondor.submit import NO_COMMAND, SPOOLING, USER_HOLDS
 from penstock.model.errors import Unavailable
 from penstock.model.ids import BatchId
@@ -24,7 +25,7 @@ ATTRIBUTES = (
     *("HoldReason", "HoldReasonCode", "LastHoldReason", "LastHoldReasonCode", "RemoveReason"),
     *("ExitCode", "ExitBySignal", "ExitSignal", "VacateReason", "VacateReasonCode"),
     *("LastRejMatchReason", "JobCurrentReconnectAttempt", "JobCurrentStartExecutingDate"),
-    "JobFinishedHookDone",
+    *("JobFinishedHookDone", *idle.ATTRIBUTES),
 )
 """Of each job; see "Job ClassAd Attributes" in HTCondor's manual."""
 
@@ -63,16 +64,16 @@ def parse_look(data: bytes, gateway: str) -> list[Job]:
         ads = json.loads(data.decode(errors="replace"))
     except ValueError:
         raise Unavailable("condor_q's answer is not complete") from None
-    found: dict[tuple[BatchId, int, str], Job] = {}
+    found: dict[tuple[BatchId, int, str], tuple[Ad, Job]] = {}
     for ad in ads:
         batch = BatchId.parse(str(ad.get("PenstockTag")))
         if batch is None or batch.gateway != gateway or "ProcId" not in ad:
             continue
         job = to_job(batch, ad)
         key = (job.batch, job.index, job.owner)
-        if key not in found or not found[key].alive:
-            found[key] = job
-    return list(found.values())
+        if key not in found or not found[key][1].alive:
+            found[key] = ad, job
+    return list(idle.explained(found.values()))
 
 
 def to_job(batch: BatchId, ad: Ad) -> Job:
