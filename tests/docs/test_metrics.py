@@ -6,14 +6,15 @@ from docs.markdown import ROOT
 from penstock.backends.htcondor import figures as condor
 from penstock.backends.slurm import figures, predict
 from penstock.backends.slurm.predict import Place
+from penstock.backends.sums import Sum
 from penstock.telemetry.metrics import Measurement, Numbers, Seen, render
 
 
 def test_every_metric_is_documented():
     told = [
-        *figures.as_figures({("ada", "main", "running"): figures.Sum()}),
+        *figures.as_figures({("ada", "main", "running"): Sum()}),
         *predict.as_figures({Place(): 1.0}),
-        *condor.as_figures({("ada", "idle"): (1, 1.0, 1.0)}),
+        *condor.as_figures({("ada", "idle"): Sum()}, {("claimed",): Sum()}),
     ]
     numbers = Numbers(
         version="1",

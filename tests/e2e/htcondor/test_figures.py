@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock.backends.htcondor import condor_commands
-from penstock.backends.htcondor.figures import measure
+from penstock.backends.htcondor.figures import JOBS, measure
 from penstock.backends.insight import Verdict
 from penstock.backends.probe import Probe, run
 from penstock.model.job import Resources
@@ -27,28 +27,40 @@ def submit(condor, user: str, count: int, cpus: str = "1", more: str = "") -> No
     condor.run("condor_submit", "-terse", "-", user=user, input=text)
 
 
+async def numbers(condor) -> dict[tuple[str, ...], float]:
+    commands = condor_commands(condor.bin, condor.config, 30.0)
+    return {
+        (f.name.removeprefix("penstock_htcondor_"), *f.labels.values()): f.value
+        for f in await measure(commands, [], [], 10)
+    }
+
+
 async def test_jobs_cores_and_memory_are_those_of_everybody(condor, unix_users):
     alice, bob = unix_users
     submit(condor, alice, 3, cpus="2")
     submit(condor, bob, 5, cpus="1", more="hold = true")
-    submit(condor, bob, 2, more="requirements = false\nmy.RequestCpus = 2 + 2\n")
+    submit(condor, bob, 1000, more="requirements = false\nmy.RequestCpus = 2 + 2\n")
     submit(condor, bob, 1, more='hold = true\nmy.RequestCpus = "1\\n\\"root\\"\\t2\\t9\\t9"')
     wait_until(lambda: len(condor.living("JobStatus == 2")) == 3, "three jobs run")
-    commands = condor_commands(condor.bin, condor.config, 30.0)
-    found = {
-        (f.name.removeprefix("penstock_htcondor_"), f.labels["user"], f.labels["state"]): f.value
-        for f in await measure(commands, [], 10)
-    }
+    wait_until(lambda: condor.run("condor_status", "-af", "State").stdout.count("Claimed") == 3, "")
+    found = await numbers(condor)
     assert found["jobs", alice, "running"] == 3
     assert found["cores", alice, "running"] == 6
     assert found["memory_bytes", alice, "running"] == 6 * 2**30
     assert found["jobs", bob, "held"] == 6
-    assert found["cores", bob, "held"] == 5
-    assert found["jobs", bob, "idle"] == 2
-    assert found["cores", bob, "idle"] == 8
-    assert {user for _, user, _ in found} == {alice, bob}
+    assert found["cores", bob, "held"] == 6, "text counts as the number that it begins with"
+    assert found["jobs", bob, "idle"] == 1000
+    assert found["cores", bob, "idle"] == 4000
+    assert found["memory_bytes", bob, "idle"] == 2000 * 2**30
+    assert {key[1] for key in found if key[0] == "jobs"} == {alice, bob}
+    assert found["pool_slots", "unclaimed"] == 1
+    assert found["pool_cores", "claimed"] == 6
+    assert found["pool_cores", "unclaimed"] == condor.cpus - 6
+    assert found["pool_memory_bytes", "claimed"] == 6 * 2**30
+    text = condor.run("condor_q", "-allusers", "-print-format", "/dev/stdin", input=JOBS).stdout
+    assert len(text.splitlines()) == 4, "one line for all that are alike"
     condor.remove_all()
-    assert not await measure(commands, [], 10)
+    assert not [key for key in await numbers(condor) if not key[0].startswith("pool")]
 
 
 async def test_the_pool_is_examined(condor, unix_users):

@@ -29,14 +29,18 @@ class Watched:
         self.figures_period, self._users = settings.period, settings.users
         self._demands = demands
 
+    @property
+    def _pool(self) -> list[str]:
+        """The arguments that name the pool alone."""
+        return self._where[:2] if self._where[:1] == ["-pool"] else []
+
     async def figures(self) -> Sequence[Figure]:
         """See ``penstock.backends.insight.Measured``."""
-        return await figures.measure(self._commands, self._where, self._users)
+        return await figures.measure(self._commands, self._where, self._pool, self._users)
 
     def examine(self, owner: str | None = None) -> AsyncIterator[Finding]:
         """See ``penstock.backends.insight.Examined``."""
-        pool = self._where[:2] if self._where[:1] == ["-pool"] else []
         patient = doctor.Patient(
-            self._commands, self._actors, self._jobs, self._demands, self._where, pool
+            self._commands, self._actors, self._jobs, self._demands, self._where, self._pool
         )
         return doctor.examine(patient, owner)

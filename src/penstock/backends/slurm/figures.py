@@ -1,8 +1,7 @@
 """Slurm's own numbers: the jobs, cores and memory of everybody, and how long a new job would wait.
 
 One ``squeue`` a measurement, without ``-r``: an array of a hundred thousand waiting tasks is one
-line of it, and its tasks are counted from ``0-99999%5``. Names of users and partitions become
-labels, so there are never more of them than an admin allows. Formats observed with Slurm 22.05.
+line of it, and its tasks are counted from ``0-99999%5``. Formats observed with Slurm 22.05.
 """
 
 from __future__ import annotations
@@ -10,15 +9,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from penstock.backends.insight import Figure
+from penstock.backends.sums import Sum
 from penstock.model.errors import Unavailable
 
 FULL_LISTS = {"SLURM_BITSTR_LEN": "0"}
 """Variables for ``squeue``: task lists are cut off after 64 characters without it (squeue(1))."""
 
-OTHERS = "(others)"
 SEVERAL = "(several)"
 """The label of a waiting job that may start in any of several partitions: users choose the lists."""
 
@@ -34,22 +32,7 @@ _NAMES = {
 }
 
 
-@dataclass(slots=True)
-class Sum:
-    """What some jobs have or wait for: a number, cores, and bytes."""
-
-    jobs: int = 0
-    cores: float = 0.0
-    memory: float = 0.0
-
-    def add(self, other: Sum, times: int = 1) -> None:
-        """Count ``times`` as many more."""
-        self.jobs += other.jobs * times
-        self.cores += other.cores * times
-        self.memory += other.memory * times
-
-
-Key = tuple[str, str, str]
+Key = tuple[str, ...]
 """(user, partition, state)"""
 
 
@@ -104,19 +87,6 @@ def _number(text: str) -> float:
 def _bytes(text: str) -> float:
     digits, unit = (text[:-1], text[-1]) if text[-1:].isalpha() else (text, "")
     return _number(digits) * 2.0 ** _UNITS.get(unit, 0)
-
-
-def limited(table: Mapping[Key, Sum], users: int) -> dict[Key, Sum]:
-    """The same with at most so many users by name; the others, those with the fewest cores, added up."""
-    cores: dict[str, tuple[float, int]] = {}
-    for (user, _, _), total in table.items():
-        before = cores.get(user, (0.0, 0))
-        cores[user] = (before[0] + total.cores, before[1] + total.jobs)
-    shown = set(sorted(cores, key=lambda user: (*cores[user], user), reverse=True)[:users])
-    found: dict[Key, Sum] = defaultdict(Sum)
-    for (user, partition, state), total in table.items():
-        found[user if user in shown else OTHERS, partition, state].add(total)
-    return dict(found)
 
 
 def as_figures(table: Mapping[Key, Sum]) -> Iterator[Figure]:

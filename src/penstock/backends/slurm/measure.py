@@ -14,6 +14,7 @@ from penstock.backends.insight import Figure
 from penstock.backends.owner import Identity, identify
 from penstock.backends.slurm import figures, parse, predict
 from penstock.backends.slurm.predict import Place, Start
+from penstock.backends.sums import limited
 from penstock.model.errors import BackendError, Rejected
 from penstock.settings.backends import SlurmJobSettings
 from penstock.settings.demands import Demand
@@ -54,7 +55,7 @@ class Measure:
 
     def _count(self, output: bytes, separator: str) -> list[Figure]:
         table = figures.count(output.decode(errors="replace"), separator)
-        return list(figures.as_figures(figures.limited(table, self._settings.users)))
+        return list(figures.as_figures(limited(table, self._settings.users)))
 
     async def _predict(self) -> None:
         """Ask again what is due; what has no answer is missing until the next time."""

@@ -5,55 +5,63 @@ from __future__ import annotations
 import pytest
 
 from penstock.backends.htcondor.doctor import constraint, judge_ping
-from penstock.backends.htcondor.figures import OTHERS, as_figures, count, limited
+from penstock.backends.htcondor.figures import as_figures, count, count_slots
 from penstock.backends.insight import Verdict
+from penstock.backends.sums import Sum
+from penstock.model.errors import Unavailable
 from penstock.model.job import Resources
 
-ANSWER = (
-    '"ada"\t2\t4\t2048\n'
-    '"ada"\t7\t1\t100\n'
-    '"ada"\t1\t2\t1024\n'
-    '"bob"\t5\tundefined\t"1\\n\\"root\\"\\t2\\t9\\t9"\n'
-    '"bob"\t6\t0.5\t1.0\n'
-    "root\t2\t9\t9\n"
-    '"\\x"\t2\t9\t9\n'
-    "nonsense\n"
-)
+MIB = 2**20
+
+ANSWER = """\
+2 3    4.0                   2048.0               ada
+7 1    1.0                   100.0                ada
+1 1000 2.0                   1024.0               ada
+
+5 2    undefined             error                bob
+6 1    0.5                   real("INF")          bob
+"""
 
 
 def test_jobs_are_added_up_by_user_and_state():
     assert count(ANSWER) == {
-        ("ada", "running"): (2, 5.0, 2148.0),
-        ("ada", "idle"): (1, 2.0, 1024.0),
-        ("bob", "held"): (1, 0.0, 0.0),
-        ("bob", "running"): (1, 0.5, 1.0),
+        ("ada", "running"): Sum(4, 13.0, 6244 * MIB),
+        ("ada", "idle"): Sum(1000, 2000.0, 1024000 * MIB),
+        ("bob", "held"): Sum(2, 0.0, 0.0),
+        ("bob", "running"): Sum(1, 0.5, 0.0),
     }
     assert count("") == {}
+    with pytest.raises(Unavailable):
+        count("2 3 4.0")
 
 
-def test_users_beyond_the_limit_are_added_up():
-    sums = {
-        ("ada", "running"): (1, 100.0, 1.0),
-        ("bob", "running"): (1, 2.0, 3.0),
-        ("eve", "running"): (4, 5.0, 6.0),
-        ("eve", "held"): (1, 1.0, 1.0),
+SLOTS = """\
+"Unclaimed"\t"Partitionable"\t64\t54\t4096\t1024
+"Drained"\t"Partitionable"\t8\t8\t100\t100
+"Claimed"\t"Static"\t2\t2\t10\t10
+"Unclaimed"\t"Static"\t1\t1\t10\tundefined
+nonsense
+"""
+
+
+def test_machines_are_added_up_by_what_they_do():
+    assert count_slots(SLOTS) == {
+        ("claimed",): Sum(1, 12, 3082 * MIB),
+        ("unclaimed",): Sum(2, 55, 1024 * MIB),
+        ("unavailable",): Sum(1, 8, 100 * MIB),
     }
-    assert limited(sums, 1) == {
-        ("ada", "running"): (1, 100.0, 1.0),
-        (OTHERS, "running"): (5, 7.0, 9.0),
-        (OTHERS, "held"): (1, 1.0, 1.0),
-    }
-    assert limited(sums, 3) == sums
 
 
 def test_samples_have_the_names_that_are_documented():
-    found = {
-        (f.name, *f.labels.values()): f.value for f in as_figures({("ada", "idle"): (1, 2, 3)})
-    }
+    table, slots = {("ada", "idle"): Sum(1, 2, 3)}, {("claimed",): Sum(4, 5, 6)}
+    found = {(f.name, *f.labels.values()): f.value for f in as_figures(table, slots)}
     assert found == {
         ("penstock_htcondor_jobs", "ada", "idle"): 1,
         ("penstock_htcondor_cores", "ada", "idle"): 2,
-        ("penstock_htcondor_memory_bytes", "ada", "idle"): 3 * 2**20,
+        ("penstock_htcondor_memory_bytes", "ada", "idle"): 3,
+        ("penstock_htcondor_pool_slots", "claimed"): 4,
+        ("penstock_htcondor_pool_cores", "claimed"): 5,
+        ("penstock_htcondor_pool_memory_bytes", "claimed"): 6,
     }
 
 

@@ -6,17 +6,15 @@ import pytest
 
 from penstock.backends.slurm import predict
 from penstock.backends.slurm.figures import (
-    OTHERS,
     SEVERAL,
-    Sum,
     as_figures,
     count,
     count_arguments,
-    limited,
     number_of_tasks,
 )
 from penstock.backends.slurm.measure import questions
 from penstock.backends.slurm.predict import Place, Start, parse_test
+from penstock.backends.sums import OTHERS, Sum, limited
 from penstock.model.errors import Rejected, Unavailable, Uncertain
 from penstock.model.job import Resources
 from penstock.settings.backends import SlurmJobSettings
