@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rigs.gateway import wait_until
+from rigs.users import change_accounts
 
 HOST = "login.example.org"
 """What the login node is called in the client's configuration."""
@@ -113,7 +114,9 @@ class SshServer:
             self.home(user).mkdir(parents=True, mode=0o755)
             for path in (key, self.home(user)):
                 os.chown(path, account.pw_uid, account.pw_gid)
-            _run("usermod", "-d", str(self.home(user)), "-s", "/bin/sh", "-p", secret, user)
+            change_accounts(
+                "usermod", "-d", str(self.home(user)), "-s", "/bin/sh", "-p", secret, user
+            )
         (self.directory / "authorized_keys").write_text("".join(lines))
 
     def stop(self) -> None:
@@ -123,7 +126,9 @@ class SshServer:
         for user in self.users:
             with contextlib.suppress(KeyError):
                 pwd.getpwnam(user)
-                _run("usermod", "-d", f"/home/{user}", "-s", "/usr/sbin/nologin", "-p", "!", user)
+                change_accounts(
+                    "usermod", "-d", f"/home/{user}", "-s", "/usr/sbin/nologin", "-p", "!", user
+                )
         shutil.rmtree(self.directory)
 
 

@@ -27,7 +27,7 @@ def unix_users() -> Iterator[tuple[str, str]]:
     names = f"penstock-t{os.getpid()}a", f"penstock-t{os.getpid()}b"
     try:
         for name in names:
-            _run("useradd", "--no-create-home", "--shell", "/usr/sbin/nologin", name)
+            change_accounts("useradd", "--no-create-home", "--shell", "/usr/sbin/nologin", name)
         yield names
     finally:
         for name in names:
@@ -39,7 +39,7 @@ def gateway_account(unix_users: tuple[str, str]) -> Iterator[str]:
     """A third one, for a gateway that is not root."""
     name = f"penstock-t{os.getpid()}g"
     try:
-        _run("useradd", "--no-create-home", "--shell", "/usr/sbin/nologin", name)
+        change_accounts("useradd", "--no-create-home", "--shell", "/usr/sbin/nologin", name)
         yield name
     finally:
         _remove(name)
@@ -58,11 +58,11 @@ def _remove(name: str) -> None:
         pwd.getpwnam(name)
     except KeyError:
         return
-    _run("userdel", name)
+    change_accounts("userdel", name)
 
 
-def _run(*command: str) -> None:
-    """With patience, because another session may hold the lock of /etc/passwd."""
+def change_accounts(*command: str) -> None:
+    """A command about users, with patience, because another session may hold the lock of /etc/passwd."""
     for _ in range(50):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:

@@ -21,7 +21,9 @@ def nested(n):
         found = sum(inner.gather(inner.map(abs, range(n), pure=False)))
         return found + get_client().submit(abs, -1, pure=False).result()
 
-print(client.submit(nested, 5, pure=False).result(timeout=60))
+print(client.submit(nested, 5, pure=False, resources={"GPU": 1}).result(timeout=60))
+[address] = client.nthreads()
+print(address, client.scheduler_info()["workers"][address]["nanny"])
 """
 
 
@@ -73,10 +75,13 @@ async def test_old_versions_say_the_name_everywhere(rig: Rig) -> None:
     await rig.scheduler()
     target = rig.server.said("hello")[-1]["scheduler_address"]
     async with doorkeeper(target) as (keeper, address):
+        ports = [31200, 31299]
         options = {"scheduler_address": address, "scheduler_sni": NAME, "nanny": True}
-        job = await rig.worker(**options)
+        job = await rig.worker(**options, ports=ports, resources={"GPU": 1})
         async with rig.client(NESTED) as client:
             assert await line(client) == "11"
+            for place in (await line(client)).split():
+                assert ports[0] <= int(place.rpartition(":")[2]) <= ports[1]
         assert keeper.refused == []
         assert keeper.passed >= 3  # the nanny's, its worker's, the tasks' client's
         job.process.terminate()
