@@ -21,6 +21,7 @@ from penstock.backends.base import Capabilities
 from penstock.backends.fake import NEVER, FakeBackend, Faults
 from penstock.control import Control, control
 from penstock.control.plan import LOST
+from penstock.control.situate import RETIRE_LIMIT
 from penstock.control.walltime import margin
 from penstock.model.cluster import Cluster, ClusterSpec, GroupSpec, Limits, RowState, Status
 from penstock.model.errors import PenstockError, StoreError
@@ -429,6 +430,7 @@ class Simulation:
         """Calm days go by: workers come to the end of their time, and others follow them."""
         if self.limit is None or self.backend.faults.queue_wait > 0:
             return
+        await asyncio.sleep(RETIRE_LIMIT)  # requests that the storm swallowed are given up
         cut_off = self.cut_off()
         for _ in range(int(2 * self.limit / 5)):
             await asyncio.sleep(5.0)
