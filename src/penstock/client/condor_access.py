@@ -18,6 +18,9 @@ import click
 from penstock.client import condor_files as files
 from penstock.client.condor_files import SetupError
 
+MOST = 1 << 20
+"""Bytes that a login node may send; whoever sends more is cut off."""
+
 TAIL = 8192
 """Bytes of ssh's words that are kept to judge them by."""
 
@@ -76,9 +79,11 @@ def fetch_token(plan: Plan) -> str:
     said = bytearray()
     listener = threading.Thread(target=_pass_on, args=(process.stderr, said), daemon=True)
     listener.start()
-    output = process.stdout.read().decode(errors="replace")
+    output = process.stdout.read(MOST).decode(errors="replace")
+    process.stdout.close()
     code = process.wait()
     listener.join(5)
+    process.stderr.close()
     if code == files.NOT_MEMBER:
         raise SetupError(
             f"You are not in the group {plan.group} on {plan.host} (you are in: "
@@ -102,7 +107,11 @@ def _pass_on(source: IO[bytes], kept: bytearray) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Put a file of mode 0600 in place at once: never half of it, never readable by others."""
+    """Put a file of mode 0600 in place at once: never half of it, never readable by others.
+
+    A symbolic link stays one: people keep such files elsewhere.
+    """
+    path = path.resolve()
     fd, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
     try:
         with os.fdopen(fd, "w") as file:

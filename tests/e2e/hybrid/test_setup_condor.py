@@ -107,8 +107,11 @@ def test_a_password_and_a_second_factor_open_the_pool(condor, login_node, unix_u
     assert not place.exists()
 
     place.mkdir(mode=0o755)
-    (place / "user_config").write_text("# mine\nSCHEDD_HOST = elsewhere\nMY = 1\n")
-    for path in (place, place / "user_config"):
+    kept = login_node.home(user) / "kept"
+    kept.mkdir()
+    (kept / "condor").write_text("# mine\nSCHEDD_HOST = elsewhere\nMY = 1\n")
+    (place / "user_config").symlink_to(kept / "condor")
+    for path in (place, kept, kept / "condor"):
         os.chown(path, pwd.getpwnam(user).pw_uid, -1)
     code, shown = at_terminal(condor, user, arguments, login_node.password)
     assert code == 0, shown
@@ -117,6 +120,7 @@ def test_a_password_and_a_second_factor_open_the_pool(condor, login_node, unix_u
     assert read_token(token).identity == f"{user}@rig.local"
     assert (mode(token_file), mode(token_file.parent)) == (0o600, 0o700)
     assert token_file.owner() == user
+    assert (place / "user_config").is_symlink()
     text = (place / "user_config").read_text()
     assert text.startswith(f"# mine\nSCHEDD_HOST = elsewhere\nMY = 1\n\n{BEGIN}\n")
     assert "line 2: SCHEDD_HOST = elsewhere" in shown
