@@ -25,6 +25,12 @@ MOVED = 600.0
 
 _NO_JOBS: Mapping[int, Job] = {}
 _LENGTH = 2000
+_DOES = {
+    Phase.QUEUED: ("waits", "wait"),
+    Phase.HELD: ("is held", "are held"),
+    Phase.UNKNOWN: ("is in an unclear state", "are in an unclear state"),
+}
+"""What is worth a word while it lasts: the last, while a batch system tries to reach a machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +77,11 @@ def wait_of(rows: Iterable[Tracked], jobs: Jobs, backend: str, wall: float) -> W
     kinds: dict[tuple[bool, Phase, str], _Kind] = {}
     for tracked in rows:
         row = tracked.row
-        if row.backend != backend or len(tracked.ran) == row.count:
+        if row.backend != backend:
             continue
         for index, job in jobs.get(row.sequence, _NO_JOBS).items():
             told = job.reason or job.expected is not None
-            if told and job.phase in (Phase.QUEUED, Phase.HELD) and index in row.wanted:
+            if told and job.phase in _DOES and index in row.wanted:
                 key = (row.group != SCHEDULER, job.phase, job.reason)
                 kinds.setdefault(key, _Kind()).add(job.expected)
     if not kinds:
@@ -96,7 +102,7 @@ def _sentence(
     who = "the scheduler" if not workers else "1 worker" if kind.number == 1 else ""
     who = who or f"{kind.number} workers"
     one = kind.number == 1
-    does = ("is held" if one else "are held") if phase is Phase.HELD else "waits" if one else "wait"
+    does = _DOES[phase][0 if one else 1]
     why = f": {printable(reason).strip()}" if reason.strip() else ""
     return f"{who} {does} in {backend}{why}{_expectation(kind, backend, wall)}"
 

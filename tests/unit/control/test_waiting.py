@@ -53,6 +53,9 @@ def test_reasons_and_expectations_in_peoples_words() -> None:
         "1 worker is held in slurm: JobHeldUser rm -rf. "
         "1 worker waits in slurm; slurm expects it at 2026-11-21 13:00"
     )
+    lost = {i: job(3, i, Phase.UNKNOWN, reason="the machine does not answer") for i in (0, 1)}
+    assert text(lost) == "2 workers are in an unclear state in slurm: the machine does not answer"
+    assert text({0: job(3, 0, Phase.UNKNOWN)}) == ""
 
 
 def test_what_is_not_wanted_or_runs_does_not_wait() -> None:

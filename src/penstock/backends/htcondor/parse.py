@@ -21,10 +21,10 @@ Ad = Mapping[str, Any]
 
 ATTRIBUTES = (
     *("ClusterId", "ProcId", "Owner", "JobStatus", "LastJobStatus", "PenstockTag", "QDate"),
-    *("PenstockTime", "NumJobStarts", "JobCurrentStartDate", "RemoteHost", "LastRemoteHost"),
+    *("PenstockTime", "JobCurrentStartDate", "RemoteHost", "LastRemoteHost"),
     *("HoldReason", "HoldReasonCode", "LastHoldReason", "LastHoldReasonCode", "RemoveReason"),
     *("ExitCode", "ExitBySignal", "ExitSignal", "VacateReason", "VacateReasonCode"),
-    *("LastRejMatchReason", "JobCurrentReconnectAttempt", "JobCurrentStartExecutingDate"),
+    *("LastRejMatchReason", "JobCurrentReconnectAttempt", "NumShadowStarts"),
     *("JobFinishedHookDone", *idle.ATTRIBUTES),
 )
 """Of each job; see "Job ClassAd Attributes" in HTCondor's manual."""
@@ -35,9 +35,8 @@ IDLE, RUNNING, REMOVED, COMPLETED, HELD, TRANSFERRING, SUSPENDED = range(1, 8)
 TIME_LIMITS = (46, 47)
 """HoldReasonCode of a job that was longer there, or ran longer, than allowed."""
 
-_LOSSES = (0, 1006, 1008)
-"""VacateReasonCode of runs that nobody ended: unknown, "Failed to activate claim", "Job not found at
-execution machine"."""
+_LOSSES = (0, 1008)
+"""VacateReasonCode of runs that nobody ended: unknown, "Job not found at execution machine"."""
 
 _PERIODIC = "The job attribute PeriodicRemove expression"
 _SAID_MOST = 500
@@ -120,7 +119,7 @@ def _judge(ad: Ad) -> Judgement:
         return Phase.QUEUED, None, None, _words(ad, "LastRejMatchReason")
     if status == RUNNING and ad.get("JobCurrentStartDate") and ad.get("RemoteHost"):
         if ad.get("JobCurrentReconnectAttempt"):
-            return Phase.UNKNOWN, None, None, "its machine does not answer; HTCondor tries again"
+            return Phase.UNKNOWN, None, None, "the machine does not answer; HTCondor tries again"
         return Phase.RUNNING, None, None, ""
     if status == RUNNING:  # its shadow is about to start, and its ad is not whole yet
         return Phase.QUEUED, None, None, ""
@@ -190,7 +189,7 @@ def _timed_out(ad: Ad) -> bool:
 
 def _begun(ad: Ad) -> bool:
     """As in PeriodicRemove, see ``submit``."""
-    return bool(ad.get("NumJobStarts") or ad.get("JobCurrentStartExecutingDate"))
+    return bool(ad.get("NumShadowStarts"))
 
 
 def code_words(code: int | None) -> str:

@@ -19,14 +19,12 @@ BASE = {
     "PenstockTag": ID.tag,
     "QDate": 1000,
     "JobStatus": 1,
-    "NumJobStarts": 0,
     "ExitBySignal": False,
 }
 RAN = {
-    "NumJobStarts": 1,
+    "NumShadowStarts": 1,
     "JobCurrentStartDate": 1100,
     "LastRemoteHost": "slot1_3@node7",
-    "JobCurrentStartExecutingDate": 1101,
     "VacateReason": "",
     "VacateReasonCode": 0,
 }
@@ -48,7 +46,7 @@ def job(**changes):
             Phase.UNKNOWN,
             None,
             None,
-            "its machine does not answer; HTCondor tries again",
+            "the machine does not answer; HTCondor tries again",
         ),
         ({"JobStatus": 6, **RAN, "RemoteHost": "s@n"}, Phase.ENDING, None, None, ""),
         (
@@ -193,7 +191,7 @@ def job(**changes):
         (
             {
                 "JobStatus": 1,
-                "JobCurrentStartExecutingDate": 1101,
+                "NumShadowStarts": 1,
                 "VacateReasonCode": 1008,
                 "VacateReason": "Job not found at execution machine",
             },
