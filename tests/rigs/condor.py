@@ -183,6 +183,31 @@ class Condor:
             self.run("condor_on", "-daemon", name)
             self.wait_for(lambda: name in self.daemons() and self.ready(), "it is back")
 
+    @contextlib.contextmanager
+    def configured(self, **more: str) -> Iterator[None]:
+        """Other settings for a while, for commands and for the schedd."""
+        path = self.directory / "more"
+        before = {name: self.setting(name) for name in more}
+        path.write_text("".join(f"{name} = {value}\n" for name, value in more.items()))
+        self._reconfigure(more)
+        try:
+            yield
+        finally:
+            path.unlink()
+            self._reconfigure(before)
+
+    def _reconfigure(self, expected: dict[str, str]) -> None:
+        self.run("condor_reconfig", "-daemon", "schedd")
+        self.wait_for(
+            lambda: all(self.setting(name) == value for name, value in expected.items()),
+            "the schedd heeds its configuration",
+        )
+
+    def setting(self, name: str) -> str:
+        """What the running schedd has for a setting."""
+        words = ("condor_config_val", "-name", self.schedd, "-schedd", name)
+        return self.run(*words, check=False).stdout.strip()
+
     # --- questions ---------------------------------------------------------------------------
 
     def run(
@@ -270,3 +295,17 @@ def condor(condor_pool: Condor) -> Iterator[Condor]:
     """The session's pool, with an empty queue after the test."""
     yield condor_pool
     condor_pool.remove_all()
+
+
+@pytest.fixture(scope="session")
+def newer_condor_pool() -> Iterator[Condor]:
+    """The session's other pool."""
+    yield from started("25.14")
+
+
+@pytest.fixture(params=["condor_pool", "newer_condor_pool"])
+def each_condor(request: pytest.FixtureRequest) -> Iterator[Condor]:
+    """Either pool, with an empty queue after the test."""
+    pool: Condor = request.getfixturevalue(request.param)
+    yield pool
+    pool.remove_all()

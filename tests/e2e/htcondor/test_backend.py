@@ -28,6 +28,13 @@ async def rig(condor, unix_users):
     await rig.aclose()
 
 
+@pytest.fixture
+async def each_rig(each_condor, unix_users):
+    rig = CondorRig(each_condor, unix_users[0])
+    yield rig
+    await rig.aclose()
+
+
 def sleepers(rig, count, **changes):
     return make_batch(rig, count, **{"files": {"probe.py": SLEEP}, **changes})
 
@@ -72,16 +79,15 @@ async def test_waiting_and_held_jobs_say_why(rig, condor):
     await observe_until(backend, in_phase(Phase.QUEUED, 2), "it is released, and waits")
 
 
-async def test_no_run_is_repeated(rig, condor):
+async def test_no_run_is_repeated(each_rig, each_condor):
     """Evicted, held, over its time, or with its shadow killed: gone, with the reason, and for good."""
+    rig, condor = each_rig, each_condor
     backend = rig.open()
     batch = sleepers(rig, 4)
     await backend.submit(batch)
     await backend.submit(sleepers(rig, 1, extras={"time": 1}))
     jobs = await observe_until(backend, in_phase(Phase.RUNNING, 5), "all run", seconds=60)
     ours = {job.index: job.native for job in jobs if job.batch == batch.id}
-    begun = "JobCurrentStartExecutingDate =!= undefined"
-    condor.wait_for(lambda: len(condor.queue(constraint=begun)) == 5, "all have begun")
     condor.run("condor_vacate_job", "-fast", ours[0], user=rig.owner)
     condor.run("condor_hold", ours[1], user=rig.owner)
     for pid, program in condor.processes().items():
@@ -159,7 +165,8 @@ async def test_what_is_refused_is_told_in_htcondors_words(rig, extras, words):
     assert not list(rig.directory.glob("files/*/*")), "nothing of it stays"
 
 
-async def test_output_comes_back_and_is_its_users(rig):
+async def test_output_comes_back_and_is_its_users(each_rig):
+    rig = each_rig
     backend = rig.open()
     await backend.submit(make_batch(rig, 1))
     [job] = await observe_until(backend, in_phase(Phase.RUNNING), "it runs")

@@ -52,8 +52,9 @@ chmod go= "$0" 2>/dev/null
 {payload}PENSTOCK
 """
 
-_BEGUN = "(JobCurrentStartExecutingDate =!= undefined || NumJobStarts > 0)"
-"""The job ran. The count alone comes too late: its shadow tells it only now and then."""
+_BEGUN = "((NumShadowStarts ?: 0) > 0)"
+"""A run was begun. The schedd counts that itself; that the job really ran (NumJobStarts,
+JobCurrentStartExecutingDate) it is told late, and never when the shadow dies too soon."""
 
 _DEAD = (
     f"(JobStatus == 1 && {_BEGUN}) || (JobStatus == 5 && ({_BEGUN} || "
@@ -63,7 +64,7 @@ _DEAD = (
 """Jobs that must not run (again): the core replaces what is lost, and a second run of an index is a
 stranger to it. A person's hold of a job that has not begun is kept."""
 
-_FIRST_RUN = f"{_BEGUN} =!= true"
+_FIRST_RUN = "((NumShadowStarts ?: 0) == 0)"
 """PeriodicRemove is looked at now and then; until it is, the job must match no machine."""
 
 

@@ -101,7 +101,7 @@ def test_what_a_site_says(tmp_path):
     }
     got = ad(tmp_path, jobs, resources=Resources(gpus=2))
     assert '(HasCVMFS && Site == "a)b")' in got["Requirements"]
-    assert "NumJobStarts > 0) =!= true" in got["Requirements"]
+    assert "((NumShadowStarts ?: 0) == 0)" in got["Requirements"]
     assert got["PeriodicRemove"].endswith("|| (ImageSize > 10)")
     assert (got["AcctGroup"], got["AcctGroupUser"]) == ('"group_cms.prod"', '"alice"')
     assert got["AccountingGroup"] == '"group_cms.prod.alice"'
