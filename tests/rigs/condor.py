@@ -29,6 +29,9 @@ from rigs.condor_install import installed
 DOMAIN = "rig.local"
 """UID_DOMAIN and TRUST_DOMAIN: users are NAME@rig.local."""
 
+_MINUTES = "180"
+"""After which a pool ends by itself, should whoever started it be killed."""
+
 _CONFIG = Path(__file__).with_name("condor.conf.template")
 
 
@@ -94,9 +97,10 @@ class Condor:
         self.config.write_text(text)
 
     def _start_master(self) -> None:
+        master = f"{self.tree}/usr/sbin/condor_master"
         with (self.directory / "log" / "master.out").open("ab") as out:
             self._master = subprocess.Popen(
-                [f"{self.tree}/usr/sbin/condor_master", "-f"],
+                [master, "-f", "-r", _MINUTES],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
