@@ -18,7 +18,7 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from penstock.api.channel import SocketLink
 from penstock.api.rate import Bucket
 from penstock.api.services import Services, own_cluster, services
-from penstock.api.session import authenticate, authenticated, user_of
+from penstock.api.session import authenticate, authenticated, proof_of, user_of
 from penstock.auth import User
 from penstock.backends.relay.backend import RelayBackend
 from penstock.backends.relay.holder import Holder
@@ -56,7 +56,7 @@ async def ticket(request: web.Request) -> web.Response:
     user = user_of(request)
     cluster = own_cluster(request, user)
     relay = relay_of(services(request), cluster)
-    text = _sign(services(request), cluster, user)
+    text = await _sign(services(request), cluster, user)
     return web.json_response({"ticket": text, "gateway": relay.gateway})
 
 
@@ -102,7 +102,7 @@ async def _converse(
             "op": "welcome",
             "gateway": relay.gateway,
             "cluster": cluster.name,
-            "ticket": _sign(shared, cluster, user),
+            "ticket": await _sign(shared, cluster, user),
         }
     )
     relay.attach(cluster.name, cluster.owner, holder)
@@ -176,11 +176,15 @@ async def _who(request: web.Request) -> User:
     said = shared.signer.verify(_PURPOSE, text.strip(), shared.clock())
     if said is None or said.get("cluster") != request.match_info["cluster_name"]:
         raise NotFound("No such cluster, or not a ticket for it")
-    return User(name=str(said.get("user")))
+    name = str(said.get("user"))
+    if said.get("proof") != await proof_of(shared, name):
+        raise NotFound("The login of this ticket is void by now; connect to the cluster again")
+    return User(name=name)
 
 
-def _sign(shared: Services, cluster: Cluster, user: User) -> str:
-    payload = {"cluster": cluster.name, "user": user.name}
+async def _sign(shared: Services, cluster: Cluster, user: User) -> str:
+    proof = await proof_of(shared, user.name)
+    payload = {"cluster": cluster.name, "user": user.name, "proof": proof}
     return shared.signer.sign(_PURPOSE, payload, shared.clock() + TICKET_LIFETIME)
 
 

@@ -69,7 +69,7 @@ async def _from_cookie(request: web.Request) -> User | None:
     if payload is None:
         return None
     name, groups = str(payload.get("name")), payload.get("groups")
-    if payload.get("proof") != await _proof(shared, name):
+    if payload.get("proof") != await proof_of(shared, name):
         return None
     return User(
         name=name,
@@ -78,7 +78,7 @@ async def _from_cookie(request: web.Request) -> User | None:
     )
 
 
-async def _proof(shared: Services, name: str) -> str:
+async def proof_of(shared: Services, name: str) -> str:
     """What a login rests on, so that it ends when that changes; see ``Authenticator``."""
     ask = getattr(shared.authenticator, "proof", None)
     return shared.signer.fingerprint(_PURPOSE, f"{name}\0{await ask(name) if ask else ''}")
@@ -90,7 +90,7 @@ async def _remember(request: web.Request, response: web.StreamResponse, user: Us
         "name": user.name,
         "groups": sorted(user.groups),
         "admin": user.admin,
-        "proof": await _proof(shared, user.name),
+        "proof": await proof_of(shared, user.name),
     }
     token = shared.signer.sign(_PURPOSE, payload, shared.clock() + LIFETIME)
     response.set_cookie(

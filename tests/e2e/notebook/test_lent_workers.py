@@ -1,11 +1,13 @@
 """Workers that a notebook submits: everything that other clusters do, and what befalls notebooks."""
 
+import contextlib
 import json
 import signal
 import time
 import urllib.request
 from base64 import b64encode
 
+import aiohttp
 import pytest
 from dask_gateway import BasicAuth, Gateway
 from dask_gateway.client import ClusterStatus
@@ -182,6 +184,69 @@ def test_nobody_else_can_be_a_clusters_notebook(lending):
                     ask(lending, name, headers, "GET", "channel")
         finally:
             gateway.stop_cluster(name)
+            gateway.stop_cluster(other)
+
+
+async def test_a_hostile_notebook_gains_nothing(lending):
+    """It holds a ticket for its own cluster, and says what it likes."""
+    with lending.gateway() as gateway:
+        mine, other = gateway.submit(), gateway.submit()
+        try:
+            wait_until(lambda: len(gateway.list_clusters(status="running")) == 2, "both run")
+            words = b64encode(f"{lending.rig.user}:{lending.rig.password}".encode()).decode()
+            ticket = ask(lending, mine, {"Authorization": f"Basic {words}"})
+            url = f"{lending.rig.address}/api/v1/clusters/{mine}/workers/channel"
+            headers = {"Authorization": f"token {ticket}"}
+            hello = {"op": "hello", "protocol": 1, "place": "x\n", "who": "y" * 9999}
+            async with aiohttp.ClientSession(headers=headers) as session:
+                for first in (
+                    "{",
+                    "[]",
+                    '{"op": "done"}',
+                    "{" * 100_000,
+                    json.dumps({**hello, "protocol": 2}),
+                ):
+                    async with session.ws_connect(url) as socket:
+                        await socket.send_str(first)
+                        closed = await socket.receive(timeout=30)
+                        assert closed.data == aiohttp.WSCloseCode.POLICY_VIOLATION
+                async with session.ws_connect(url) as socket:
+                    await socket.send_json(hello)
+                    job = [0, 0, "1", "running", None, None, "", "", None, None, None, None]
+                    rows = [
+                        job,
+                        [7, 3, "$(id)", "held", None, None, "\x1b[2J", "", 1e300, -1e300, 0, 0],
+                    ]
+                    gateway.scale_cluster(mine, 1)
+                    for _ in range(12):
+                        said = json.loads((await socket.receive(timeout=30)).data)
+                        answer = {
+                            "id": said.get("id", 5),
+                            "op": "done",
+                            "jobs": rows,
+                            "complete": True,
+                        }
+                        if said["op"] == "submit":
+                            assert "token" not in json.dumps({**said, "files": {}})
+                            answer = {
+                                "id": said["id"],
+                                "op": "failed",
+                                "kind": "rejected",
+                                "text": "\x1b[2Jno",
+                            }
+                        await socket.send_json(answer)
+                        await socket.send_json({"op": "done", "id": {"a": 1}})
+                        await socket.send_json({"op": "changed", "cluster": other})
+                    wait_until(lambda: events(gateway, mine, "rejected"), "its words are told")
+                    assert "\x1b" not in events(gateway, mine, "rejected")[0]
+                    flood = json.dumps({"op": "changed", "x": "y" * 4_000_000})
+                    with contextlib.suppress(ConnectionError, RuntimeError):
+                        for _ in range(30):
+                            await socket.send_str(flood)
+            assert {c.name for c in gateway.list_clusters(status="running")} >= {other}
+            assert "forged" not in lending.rig.log.read_text()
+        finally:
+            gateway.stop_cluster(mine)
             gateway.stop_cluster(other)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from docs.markdown import ROOT, blocks
+from rigs.apptainer_install import apptainer, make_image, make_sif
 from rigs.certificates import write_proxy
 from rigs.environments import environment
 from rigs.facility import running_facility
@@ -62,12 +63,15 @@ container_image = {{ type = "string", target = "workers.extras.container_image" 
 
 LOOK = """
 def look():
-    import json, os
+    import os
     path = os.environ.get("X509_USER_PROXY", "")
     return {
         "user": os.getuid(),
         "proxy": path and [open(path).read(), os.stat(path).st_mode & 0o777],
-        "apptainer": json.load(open("apptainer.json")) if os.path.exists("apptainer.json") else None,
+        "image": os.environ.get("APPTAINER_CONTAINER"),
+        "name": os.environ.get("APPTAINER_NAME"),
+        "root": sorted(os.listdir("/")),
+        "here": os.getcwd(),
     }
 import json
 client.wait_for_workers(NUMBER, timeout=120)
@@ -86,21 +90,18 @@ class Home:
         self.user = facility.alice
         self.source = directory / "packages"
         shutil.copytree(ROOT / "src", self.source)
-        self.apptainer = directory / "apptainer"
-        self.apptainer.write_bytes((ROOT / "tests/rigs/apptainer.py").read_bytes())
-        self.apptainer.chmod(0o755)
         self.cells = directory / "notebook_cells.py"
         self.cells.write_bytes((ROOT / "tests/rigs/notebook_cells.py").read_bytes())
         self.images = directory / "cvmfs"
-        (self.images / IMAGE).mkdir(parents=True)
+        make_image(self.images / IMAGE)
         self.sif = directory / "PublicHealth.sif"
-        self.sif.touch()
+        make_sif(self.sif, self.images / IMAGE)
         self.proxy = directory / "x509up"
         write_proxy(self.proxy, hours=12)
         account = pwd.getpwnam(self.user)
         for root, _, files in os.walk(directory):
             for name in (".", *files):
-                os.chown(os.path.join(root, name), account.pw_uid, account.pw_gid)
+                os.lchown(os.path.join(root, name), account.pw_uid, account.pw_gid)
         self.configure("fermilab")
 
     def configure(self, profile: str, **more: object) -> None:
@@ -109,8 +110,8 @@ class Home:
             "bin": str(self.condor.bin),
             "period": "500 ms",
             "grace": "5 s",
-            "apptainer": str(self.apptainer),
-            "bind": ["/tmp", "/nowhere"],
+            "apptainer": str(apptainer()),
+            "bind": ["/usr", str(environment("new").parents[2]), "/nowhere"],
             "python": str(environment("new")),
             "jobs": {"attributes": {"isDaskJob": True}, "requirements": "Memory > 0"},
             **more,
@@ -187,7 +188,7 @@ def test_fermilabs_notebook(home):
     assert {json.dumps(look["proxy"]) for look in looks} == {
         json.dumps([home.proxy.read_text(), 0o600])
     }
-    assert [look["apptainer"] for look in looks] == [None] * 5
+    assert [look["image"] for look in looks] == [None] * 5
     assert said(output, "SUM") == "6"
     assert home.jobs(said(output, "NAME")) == []
 
@@ -207,10 +208,10 @@ def test_fermilabs_notebook(home):
     assert (job["Owner"], job["isDaskJob"], job["RequestCpus"]) == (home.user, True, 2)
     assert job["RequestMemory"] == 4096
     [look] = json.loads(said(text, "LOOK"))
-    entered = look["apptainer"]
-    assert entered["image"] == str(home.images / IMAGE)
-    assert "/tmp" in entered["binds"]
-    assert "/nowhere" not in entered["binds"]
+    assert look["image"] == str(home.images / IMAGE)
+    assert "cvmfs" not in look["root"]
+    assert look["here"].startswith("/srv")
+    assert look["proxy"] == [home.proxy.read_text(), 0o600]
     assert said(text, "THREADS") == "[2]"
     rest, _ = process.communicate("\n", timeout=120)
     assert process.returncode == 0, rest
@@ -288,7 +289,7 @@ def test_ncsas_notebook_and_a_killed_kernel(home):
             break
     name = said(text, "NAME")
     looks = json.loads(said(text, "LOOK"))
-    assert [look["apptainer"]["image"] for look in looks] == [str(home.sif)] * 2
+    assert [look["name"] for look in looks] == [home.sif.name] * 2
     assert said(text, "THREADS") == "[4, 4]"
     wait_until(lambda: len(home.jobs(name)) == 20, "they are in the queue")
     assert {job["RequestMemory"] for job in home.jobs(name)} == {32000000000 // 2**20 + 1}
