@@ -18,7 +18,7 @@ from pathlib import Path
 
 from penstock.backends.command import Commands
 from penstock.backends.htcondor.replies import said
-from penstock.backends.owner import Identity, identify
+from penstock.backends.owner import Identity, identify, user_name
 from penstock.model.errors import Rejected, Unavailable
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
@@ -61,9 +61,18 @@ class Actors:
         self._signing: dict[str, asyncio.Lock] = {}
 
     @property
+    def way(self) -> str:
+        """See ``Acting``."""
+        return self._acting.way
+
+    @property
     def own(self) -> bool:
         """Whether everything is this process's user's."""
         return self._acting.way == "own"
+
+    def apart(self, directory: Path) -> Actors:
+        """The same with tokens of its own."""
+        return Actors(self._acting, self._commands, directory, allow_root=self._allow_root)
 
     async def of(self, owner: str) -> Actor:
         """Raises Rejected for a user that cannot be, and Unavailable when no token can be had."""
@@ -78,6 +87,17 @@ class Actors:
         if self._acting.way == "behalf":
             return Actor(named=True)
         return Actor(environ=await self._token(owner))
+
+    @property
+    def me(self) -> str:
+        """The gateway's own account."""
+        return user_name(os.geteuid())
+
+    async def looker(self) -> Actor:
+        """For questions about everybody's jobs. Raises Unavailable when no token can be had."""
+        if self._acting.way == "token":
+            return Actor(environ=await self._token(self.me))
+        return Actor()
 
     async def identity(self, owner: str) -> Identity:
         """The Unix user of an owner; in a thread: a directory server may be slow."""

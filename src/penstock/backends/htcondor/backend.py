@@ -261,9 +261,10 @@ class HTCondorBackend(Watched):
 
     async def _look(self, batch: BatchId | None = None) -> list[Job]:
         words = [*self._where, *parse.look_arguments(self._gateway, batch)]
-        done = await self._commands.run("condor_q", *words)
+        done = await self._run(await self._actors.looker(), "condor_q", *words)
         failure = replies.ask_error("condor_q", done.code, done.errors)
         if failure is not None:
+            self._disappointed(self._actors.me, failure)
             raise failure
         return await asyncio.to_thread(parse.parse_look, done.output, self._gateway)
 

@@ -65,6 +65,13 @@ async def test_a_token_is_of_its_user_alone(commands, tmp_path):
     assert token.exists()
 
 
+async def test_who_looks_is_the_gateway(commands, tmp_path):
+    made = await actors(commands, tmp_path, "token", domain="rig").looker()
+    assert (tmp_path / "tokens" / getpass.getuser() / "token").exists()
+    assert made.environ["_CONDOR_SEC_TOKEN_DIRECTORY"].endswith(f"/{getpass.getuser()}")
+    assert dict((await actors(commands, tmp_path, "behalf").looker()).environ) == {}
+
+
 async def test_a_token_that_cannot_be_had(commands, tmp_path):
     made = actors(commands, tmp_path, "token", domain="rig")
     with pytest.raises(Unavailable, match="no HTCondor token can be made for broken: no such key"):
