@@ -8,7 +8,6 @@ it: one way for all of them, in every version since 2022.1.
 
 import contextlib
 import os
-import random
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 from penstock.agent.base import Broken, load_config
@@ -34,6 +33,8 @@ def port_pairs(ports: Optional[Sequence[int]]) -> Iterator[Tuple[int, int]]:
         return
     every = list(range(ports[0], ports[1] + 1))
     for _ in range(PORT_TRIES):
+        import random
+
         first, second = random.sample(every, 2)
         yield first, second
 
