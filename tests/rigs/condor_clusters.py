@@ -8,7 +8,15 @@ from rigs.gateway import wait_until
 from rigs.slurm_clusters import by_value, events, scale, serving
 
 __all__ = [
-    *("backend", "by_value", "events", "jobs", "profile", "running", "scale", "serving", "told"),
+    "backend",
+    "by_value",
+    "events",
+    "jobs",
+    "profile",
+    "running",
+    "scale",
+    "serving",
+    "told",
 ]
 
 BACKEND = """

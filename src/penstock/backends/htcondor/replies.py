@@ -19,6 +19,9 @@ _UNAVAILABLE = re.compile(
     r"Cannot allocate a cluster id|Token .*expired|not authorized|PERMISSION DENIED",
     re.IGNORECASE,
 )
+_UNWELCOME = re.compile(
+    r"AUTHENTICAT|not authorized|PERMISSION DENIED|Token .*expired", re.IGNORECASE
+)
 _FULL = re.compile(r"would exceed MAX_JOBS_PER_OWNER|MAX_JOBS_SUBMITTED", re.IGNORECASE)
 _UNCERTAIN = re.compile(
     r"Failed to end classad|Connection closed|Broken pipe|Connection reset|Communication error|"
@@ -52,7 +55,9 @@ def submit_error(code: int | None, errors: str) -> BackendError | None:
     if _FULL.search(errors):
         return Full(f"HTCondor takes no more jobs now: {words}")
     if unreachable and rest == errors:
-        return Unavailable(f"HTCondor cannot be reached: {words}")
+        unwelcome = _UNWELCOME.search(errors) is not None
+        does = "did not let the user in" if unwelcome else "cannot be reached"
+        return Unavailable(f"HTCondor {does}: {words}")
     if unreachable or _UNCERTAIN.search(rest) or code < 0 or not rest.strip():
         return Uncertain(f"condor_submit ended with {code}: {words}")
     return Rejected(f"HTCondor refused the job: {said(rest)}")

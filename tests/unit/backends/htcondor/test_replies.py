@@ -77,6 +77,19 @@ def test_how_a_submission_ends(code, errors, kind, words):
     assert words in str(failure or "")
 
 
+def test_not_to_be_let_in_is_not_to_find_nobody():
+    errors = (
+        "\nERROR: Failed to connect to queue manager rig@\n"
+        "AUTHENTICATE:1003:Failed to authenticate with any method\n"
+        "AUTHENTICATE:1004:Failed to authenticate using IDTOKENS\n"
+    )
+    failure = replies.submit_error(1, errors)
+    assert isinstance(failure, Unavailable)
+    assert str(failure).startswith("HTCondor did not let the user in: Failed to connect to queue ")
+    away = replies.submit_error(1, "ERROR: Can't find address of local schedd\n")
+    assert str(away).startswith("HTCondor cannot be reached: Can't find address")
+
+
 def test_how_a_question_ends():
     assert replies.ask_error("condor_q", 0, "") is None
     for code, errors, words in (
