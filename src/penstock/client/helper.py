@@ -38,7 +38,7 @@ class Helper:
         self._failed = ""
         self._connected = threading.Event()
         self._cancelled = threading.Event()
-        self._over = False
+        self._over = self._leaving = False
         order = {**order, "cluster": cluster, "who": who(), "parent": os.getpid()}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "penstock.notebook"],
@@ -65,6 +65,7 @@ class Helper:
 
     async def leave(self, *, keep: bool) -> None:
         """Let it go, and its jobs with it unless ``keep``; returns once they were told to end."""
+        self._leaving = True
         if self._process.poll() is None:
             self._write({"op": "leave", "keep": keep})
             if not keep and not await _set_within(self._cancelled, CANCELLED):
@@ -107,7 +108,7 @@ class Helper:
             self._over = True
             self._cancelled.set()
         words = _WORDS.get(event)
-        if words:
+        if words and not self._leaving:
             self._show(f"Cluster {self._cluster} {words.format(text)}")
 
 
@@ -115,6 +116,7 @@ _WORDS = {
     "standby": "gets its workers from {} from now on; this notebook stands by.",
     "active": "gets its workers from this notebook again.",
     "took": "gets its workers from this notebook now, and no longer from {}.",
+    "over": "has ended: {}",
     "refused": "cannot be served by this notebook: {}",
 }
 

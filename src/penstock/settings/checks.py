@@ -17,6 +17,7 @@ from penstock.settings.blueprint import Blueprint
 from penstock.settings.catalogue import profile_fields
 from penstock.settings.fields import BUILT_IN_NAMES, OF_WORKERS, site_field
 from penstock.settings.htcondor import HTCondorBackendSettings, HTCondorJobSettings
+from penstock.settings.notebook import NotebookBackendSettings
 from penstock.settings.problems import KeyPath, Problem, suggest
 from penstock.settings.profiles import ProfileSettings
 from penstock.settings.root import Settings
@@ -40,6 +41,9 @@ def check(
             if group not in known:
                 text = f"there is no backend {group!r}{suggest(group, sorted(known))}"
                 problems.append(_problem((*path, *place, "backend"), text))
+        if isinstance(settings.backends.get(profile.scheduler.backend), NotebookBackendSettings):
+            text = "a scheduler cannot be a notebook's job: it runs before and after notebooks do"
+            problems.append(_problem((*path, "scheduler", "backend"), text))
         problems += _extras(settings, path, profile)
         groups = _names(raw, "profiles", name, "workers") | profile.workers.keys()
         wrong = list(_options(path, profile, groups))

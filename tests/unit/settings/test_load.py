@@ -386,3 +386,14 @@ def test_a_gateway_for_oneself_bounds_its_clusters(tmp_path):
     most = embedded(tmp_path).profiles["default"].limits.cluster_max_workers
     assert most is not None
     assert most >= 16
+
+
+def test_a_scheduler_is_no_notebooks_job(tmp_path: Path) -> None:
+    path = tmp_path / "penstock.toml"
+    path.write_text(
+        '[backends.n]\ntype = "notebook"\n[profiles.x.scheduler]\nbackend = "n"\n'
+        '[profiles.x.workers.w]\nbackend = "n"\n'
+    )
+    with pytest.raises(SettingsError) as caught:
+        load(path, {})
+    assert "profiles.x.scheduler.backend: a scheduler cannot be a notebook's job" in str(caught.value)

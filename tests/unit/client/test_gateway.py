@@ -1,0 +1,54 @@
+"""How ``HTCGateway`` finds address and login."""
+
+import dask
+import pytest
+from dask_gateway.auth import BasicAuth, JupyterHubAuth
+
+from penstock.client.htcondor import HTCGateway
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JUPYTERHUB_API_TOKEN", raising=False)
+
+
+def made(section, *args, **kwargs):
+    whole = {**dask.config.get("gateway"), **section}
+    with dask.config.set({"gateway": whole}), HTCGateway(*args, **kwargs) as gateway:
+        return gateway
+
+
+def test_the_names_of_before():
+    import htcdaskgateway
+
+    assert htcdaskgateway.HTCGateway is HTCGateway
+
+
+def test_ncsas_arguments():
+    auth = BasicAuth(username=None, password="x")
+    gateway = made({}, address="https://dask.example.org", proxy_address=8786, auth=auth)
+    assert gateway.address == "https://dask.example.org"
+    assert gateway.proxy_address == "gateway://dask.example.org:8786"
+    assert gateway.auth is auth
+
+
+def test_fermilabs_address_and_hub_token(monkeypatch):
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "token of the hub")
+    gateway = made({"address": "https://dask.example.org"})
+    assert gateway.address == "https://dask.example.org"
+    assert isinstance(gateway.auth, JupyterHubAuth)
+    assert gateway.auth.api_token == "token of the hub"
+
+
+def test_what_is_configured_wins_over_a_hub_token(monkeypatch):
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "token of the hub")
+    login = {"type": "basic", "kwargs": {"username": "alice", "password": "x"}}
+    gateway = made({"address": "https://dask.example.org", "auth": login})
+    assert isinstance(gateway.auth, BasicAuth)
+    assert gateway.auth.username == "alice"
+
+
+def test_an_address_in_the_environment(monkeypatch):
+    monkeypatch.setenv("DASK_GATEWAY__ADDRESS", "https://late.example.org")
+    assert made({}).address == "https://late.example.org"
