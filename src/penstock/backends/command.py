@@ -58,6 +58,10 @@ class Commands:
         self._left: set[asyncio.Future[tuple[bytes, bytes]]] = set()
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
+    def find(self, name: str) -> str | None:
+        """Where a command is, None when it is not there."""
+        return shutil.which(name, path=self._path)
+
     async def run(
         self,
         name: str,
@@ -72,7 +76,7 @@ class Commands:
         ``hopeless``: words on its standard error after which there is no point in waiting for it.
         Raises Unavailable when it cannot be started.
         """
-        path = shutil.which(name, path=self._path)
+        path = self.find(name)
         if path is None:
             raise Unavailable(
                 f"there is no {name} in {self._path}: is {self.system} installed here?"

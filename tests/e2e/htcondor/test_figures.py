@@ -4,12 +4,6 @@ from __future__ import annotations
 
 from penstock.backends.htcondor import condor_commands
 from penstock.backends.htcondor.figures import JOBS, measure
-from penstock.backends.insight import Verdict
-from penstock.backends.probe import Probe, run
-from penstock.model.job import Resources
-from penstock.settings.demands import Demand
-from penstock.settings.figures import FigureSettings
-from rigs.condor_jobs import CondorRig
 from rigs.gateway import wait_until
 
 JOB = """
@@ -61,40 +55,3 @@ async def test_jobs_cores_and_memory_are_those_of_everybody(condor, unix_users):
     assert len(text.splitlines()) == 4, "one line for all that are alike"
     condor.remove_all()
     assert not [key for key in await numbers(condor) if not key[0].startswith("pool")]
-
-
-async def test_the_pool_is_examined(condor, unix_users):
-    rig = CondorRig(condor, unix_users[0])
-    backend = rig.open()
-    usual, huge = Resources(1, 2**30), Resources(9999, 2**30)
-    demands = [
-        Demand("good", "python3", usual, huge, {"requirements": 'TARGET.Arch == "X86_64"'}),
-        Demand("nowhere", "python3", usual, usual, {"requirements": 'Arch == "Z80"'}),
-        Demand("wrong", "python3", usual, usual, {"requirements": "(("}),
-    ]
-    backend.watch(FigureSettings(period=0), demands)
-    assert backend.figures_period == 0
-    found = [f async for f in backend.examine(unix_users[0])]
-    verdicts = [(f.what, f.verdict) for f in found]
-    assert verdicts == [
-        ("version", Verdict.GOOD),
-        (f"asking as {unix_users[0]}", Verdict.GOOD),
-        (f"submitting as {unix_users[0]}", Verdict.GOOD),
-        ("machines", Verdict.GOOD),
-        ("good", Verdict.GOOD),
-        ("good", Verdict.WARNING),
-        ("nowhere", Verdict.WARNING),
-        ("wrong", Verdict.BAD),
-    ]
-    assert f"to {unix_users[0]}@" in found[2].found
-    stranger = [f async for f in backend.examine("no-such-user")]
-    assert stranger[-1].verdict is Verdict.BAD
-    assert "no-such-user" in stranger[-1].found
-    probe = Probe(unix_users[0], ["http://127.0.0.1:1"])
-    told = [f async for f in run(backend, rig.gateway, [demands[0]], probe, 60)]
-    assert [f.verdict for f in told] == [Verdict.BAD]
-    assert "cannot reach the gateway" in told[0].found
-    with condor.without("schedd"):
-        away = [f async for f in backend.examine()]
-    assert "schedd" in [f.what for f in away if f.verdict is Verdict.BAD]
-    await rig.aclose()

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 
 import pytest
 
 from penstock.backends.insight import Verdict
 from penstock.model.job import Resources
 from penstock.settings.demands import Demand
+from rigs.doctor import doctor, told
 from rigs.environments import environment
 from rigs.facility import free_ports
 from rigs.gateway import wait_until
 from rigs.slurm_jobs import SlurmRig
-
-
-def told(text: str) -> str:
-    """Lines as one, as their width does not matter."""
-    return re.sub(r"\s+", " ", text)
-
 
 CONFIG = """
 [server]
@@ -63,14 +56,6 @@ python = "{empty}"
 
 [profiles.empty.workers]
 """
-
-
-def doctor(*arguments: object) -> tuple[int, str]:
-    """Exit status and output of the command."""
-    command = [sys.executable, "-m", "penstock", "doctor", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert not done.stderr, done.stderr
-    return done.returncode, done.stdout
 
 
 def test_a_site_before_its_first_start(slurm, unix_users, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+from penstock.backends.base import Capabilities
 from penstock.backends.command import Commands
 from penstock.backends.htcondor import doctor, figures
 from penstock.backends.htcondor.acting import Actors
@@ -23,6 +24,9 @@ class Watched:
     _actors: Actors
     _jobs: HTCondorJobSettings
     _where: list[str]
+    _spool: bool
+    _times: dict[str, float]
+    capabilities: Capabilities
 
     def watch(self, settings: FigureSettings, demands: Sequence[Demand]) -> None:
         """How often to measure and how many users to name; what profiles ask for."""
@@ -41,6 +45,15 @@ class Watched:
     def examine(self, owner: str | None = None) -> AsyncIterator[Finding]:
         """See ``penstock.backends.insight.Examined``."""
         patient = doctor.Patient(
-            self._commands, self._actors, self._jobs, self._demands, self._where, self._pool
+            commands=self._commands,
+            actors=self._actors,
+            jobs=self._jobs,
+            demands=self._demands,
+            schedd=self._where,
+            pool=self._pool,
+            name=self._where[-1] if "-name" in self._where else "",
+            spool=self._spool,
+            remember=self._times["remember"],
+            capabilities=self.capabilities,
         )
         return doctor.examine(patient, owner)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.backends.htcondor.doctor import constraint, judge_ping
 from penstock.backends.htcondor.figures import as_figures, count, count_slots
-from penstock.backends.insight import Verdict
 from penstock.backends.sums import Sum
 from penstock.model.errors import Unavailable
-from penstock.model.job import Resources
 
 MIB = 2**20
 
@@ -63,39 +60,3 @@ def test_samples_have_the_names_that_are_documented():
         ("penstock_htcondor_pool_cores", "claimed"): 5,
         ("penstock_htcondor_pool_memory_bytes", "claimed"): 6,
     }
-
-
-PING = """\
-         Instruction Authentication Encryption Integrity Decision Identity
-                READ             FS        AES       AES    ALLOW root@rig.local
-               WRITE       IDTOKENS        AES       AES     {} alice@rig.local
-"""
-
-
-def test_what_the_schedd_allows():
-    read, write = judge_ping(PING.format("ALLOW"), "", "alice")
-    assert read.verdict is write.verdict is Verdict.GOOD
-    assert write.what == "submitting as alice"
-    assert write.found == "the schedd allows it to alice@rig.local by IDTOKENS"
-    assert judge_ping(PING.format("DENY"), "", None)[1].verdict is Verdict.BAD
-    [lost] = judge_ping("", "ERROR: failed to connect", None)
-    assert lost.verdict is Verdict.BAD
-    assert "failed to connect" in lost.found
-
-
-@pytest.mark.parametrize(
-    ("resources", "requirements", "text"),
-    [
-        (Resources(1.5, 2**31), None, "TotalSlotCpus >= 1.5 && TotalSlotMemory >= 2048"),
-        (
-            Resources(1, 2**30, 2),
-            'TARGET.Arch == "X86_64" || HasGPU',
-            (
-                "TotalSlotCpus >= 1 && TotalSlotMemory >= 1024 && TotalSlotGPUs >= 2 && "
-                '(Arch == "X86_64" || HasGPU)'
-            ),
-        ),
-    ],
-)
-def test_which_machines_would_do(resources, requirements, text):
-    assert constraint(resources, requirements) == text
