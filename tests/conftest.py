@@ -11,7 +11,7 @@ import pytest
 
 from rigs.leftovers import Leftovers
 
-pytest_plugins = ["rigs.users", "rigs.slurm", "rigs.slurm_acting", "rigs.condor"]
+pytest_plugins = ["rigs.users", "rigs.slurm", "rigs.slurm_acting", "rigs.condor_pools"]
 
 # A slow machine is no failure; what runs too long in earnest meets the timeout of its test.
 hypothesis.settings.register_profile(

@@ -109,16 +109,9 @@ def description(
     the jobs shall be, None for whoever submits. ``remember``, ``grace`` and ``lease``: seconds, see
     the settings. No value of the batch or the settings can become another line or a macro.
     """
-    lines: dict[str, str] = {
+    lines = {
+        **_files(batch, place),
         "universe": jobs.universe,
-        "executable": plain(f"{place}/{program(batch)}"),
-        "transfer_executable": "true",
-        "arguments": "$(ProcId)",
-        "initialdir": plain(place),
-        "output": "$(ProcId).log",
-        "should_transfer_files": "YES",
-        "when_to_transfer_output": "ON_EXIT",
-        "transfer_output_files": '""',
         "getenv": "false",
         "notification": "never",
         "batch_name": job_name(batch),
@@ -135,6 +128,20 @@ def description(
         lines["+Owner"] = literal(owner)
     text = "".join(f"{key} = {value}\n" for key, value in lines.items())
     return f"{text}queue {batch.count}\n"
+
+
+def _files(batch: Batch, place: str) -> Mapping[str, str]:
+    """The script is the executable; what comes back is its output."""
+    return {
+        "executable": plain(f"{place}/{program(batch)}"),
+        "transfer_executable": "true",
+        "arguments": "$(ProcId)",
+        "initialdir": plain(place),
+        "output": "$(ProcId).log",
+        "should_transfer_files": "YES",
+        "when_to_transfer_output": "ON_EXIT",
+        "transfer_output_files": '""',
+    }
 
 
 def _resources(batch: Batch) -> Mapping[str, str]:
