@@ -75,6 +75,7 @@ class ChannelServer:
     port: int = 0
     heard: list[Message] = field(default_factory=list)
     exits: list[Message] = field(default_factory=list)
+    last_words: list[Message] = field(default_factory=list)
     refused: int = 0
     answer: int = 0
     """An HTTP status to refuse channels with; 0 serves them."""
@@ -154,7 +155,8 @@ class ChannelServer:
 
     async def _exit(self, request: web.Request) -> web.Response:
         assert self._known(request)
-        self.exits.append(await request.json())
+        report = await request.json()
+        (self.last_words if report["last_words"] else self.exits).append(report)
         return web.Response(status=204)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import subprocess
+import time
 
 ALIVE = "PD,R,CF,CG,S"
 
@@ -99,6 +100,17 @@ def by_value(function):
     )
     copy.__module__ = "__main__"
     return copy
+
+
+def wait_for_clean_nodes(slurm, seconds: float = 60.0) -> None:
+    """Private directories go with their jobs; what stays is told with the end of its output."""
+    scratch = slurm.directory / "scratch"
+    deadline = time.monotonic() + seconds
+    while left := list(scratch.glob("penstock-*")):
+        if time.monotonic() > deadline:
+            ends = {path.name: path.read_text()[-500:] for path in scratch.rglob("*.log")}
+            raise AssertionError(f"{[path.name for path in left]} stay: {ends}")
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager

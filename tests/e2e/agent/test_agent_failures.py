@@ -66,6 +66,9 @@ async def test_sigterm_leaves_nothing(rig: Rig, nanny: bool) -> None:
     assert await scheduler.wait() == 0
     assert rig.server.said("terminated")[0]["reason"] == "the job was told to end (SIGTERM)"
     assert rig.server.exits == []
+    said = {report["job"]: report["tail"] for report in rig.server.last_words}
+    assert "closing: the job was told to end" in said["w1-0"]
+    assert "closing: the job was told to end" in said["s0-0"]
 
 
 @both

@@ -15,7 +15,16 @@ import pytest
 from dask_gateway.client import ClusterStatus, GatewayClusterError
 
 from rigs.gateway import wait_until
-from rigs.slurm_clusters import ALIVE, as_user, by_value, events, jobs, running, serving
+from rigs.slurm_clusters import (
+    ALIVE,
+    as_user,
+    by_value,
+    events,
+    jobs,
+    running,
+    serving,
+    wait_for_clean_nodes,
+)
 
 
 def look_around():
@@ -57,10 +66,7 @@ def test_a_cluster_works_as_its_user_and_leaves_nothing(facility, slurm):
         wait_until(lambda: len(jobs(slurm, cluster.name)) == 1, "three workers left")
         assert dask.submit(lambda: 7, pure=False).result(timeout=60) == 7
     wait_until(lambda: not slurm.squeue("JobID", states=ALIVE), "no job is left")
-    scratch = slurm.directory / "scratch"
-    wait_until(
-        lambda: not list(scratch.glob("penstock-*")), "private directories go with their jobs"
-    )
+    wait_for_clean_nodes(slurm)
 
 
 def test_a_worker_that_is_cancelled_in_slurm_is_replaced(facility, slurm):

@@ -6,7 +6,16 @@ import pytest
 from dask_gateway.client import ClusterStatus, GatewayClusterError
 
 from rigs.gateway import wait_until
-from rigs.slurm_clusters import ALIVE, by_value, events, jobs, running, scale, serving
+from rigs.slurm_clusters import (
+    ALIVE,
+    by_value,
+    events,
+    jobs,
+    running,
+    scale,
+    serving,
+    wait_for_clean_nodes,
+)
 
 
 def told(facility, cluster: str, kind: str, words: str, seconds: float = 60.0) -> None:
@@ -123,8 +132,7 @@ def test_workers_share_jobs_after_the_sites_prolog(facility, slurm):
         cluster.scale(4)
         wait_until(lambda: len(serving(dask)) == 4, "and more come", 120)
     wait_until(lambda: not slurm.squeue("JobID", states=ALIVE), "no job is left")
-    scratch = slurm.directory / "scratch"
-    wait_until(lambda: not list(scratch.glob("penstock-*")), "nor a directory")
+    wait_for_clean_nodes(slurm)
     assert "Scheduler at" in output(facility, cluster.name, "s0-0"), "as long as it is remembered"
 
 
