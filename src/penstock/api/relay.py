@@ -23,6 +23,7 @@ from penstock.auth import User
 from penstock.backends.relay.backend import RelayBackend
 from penstock.backends.relay.holder import Holder
 from penstock.backends.relay.wire import MAX_FRAME, parse_hello
+from penstock.control import Control
 from penstock.control.timeouts import span
 from penstock.model.cluster import Cluster, Status
 from penstock.model.errors import Conflict, Invalid, NotFound, PenstockError, UserError
@@ -142,21 +143,21 @@ class Manners:
             self.keep, self.cleared = said.get("keep") is True, said.get("cleared") is True
 
 
-async def watch_notebooks(shared: Services) -> None:
+async def watch_notebooks(control: Control) -> None:
     """For ever: stop clusters whose notebook stays away, and let go of those that are over."""
-    relays = [b for b in shared.control.backends.values() if isinstance(b, RelayBackend)]
+    relays = [b for b in control.backends.values() if isinstance(b, RelayBackend)]
     while relays:
         await asyncio.sleep(_WATCH)
         for relay in relays:
             for name in relay.clusters:
                 try:
-                    await _watch(shared, relay, name)
+                    await _watch(control, relay, name)
                 except PenstockError as error:
                     log.warning("not stopped yet", cluster=name, error=str(error))
 
 
-async def _watch(shared: Services, relay: RelayBackend, name: str) -> None:
-    cluster = shared.control.get(name)
+async def _watch(control: Control, relay: RelayBackend, name: str) -> None:
+    cluster = control.get(name)
     if cluster is None or cluster.status.final:
         relay.over(name, cluster.reason if cluster else "the gateway does not know it")
     elif cluster.status is Status.STOPPING:
@@ -164,7 +165,7 @@ async def _watch(shared: Services, relay: RelayBackend, name: str) -> None:
     elif relay.away(name) > relay.grace:
         away = span(relay.grace)
         reason = f"Its notebook, which submits its workers, has been away for {away}."
-        await shared.control.stop(name, reason)
+        await control.stop(name, reason)
 
 
 async def _who(request: web.Request) -> User:

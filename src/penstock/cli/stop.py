@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from penstock.api.relay import watch_notebooks
 from penstock.cli.common import config_option, load_settings, state_directory, state_option
+from penstock.control.tasks import end_tasks
 from penstock.door.supervise import stop_door
 from penstock.model.errors import PenstockError
 from penstock.server.admin import ask
@@ -68,9 +70,11 @@ async def _drain_alone(settings: Settings, place: State) -> None:
     try:
         async with core(settings, place) as (control, _):
             await control.start()
+            watching = asyncio.ensure_future(watch_notebooks(control))
             try:
                 await control.stop_all("the gateway was drained by its admin")
             finally:
+                await end_tasks([watching])
                 await control.aclose()
     finally:
         place.unlock()

@@ -64,6 +64,7 @@ class Process:
         """From ``ready`` to ``end``. Raises PenstockError when it cannot begin."""
         backend, place = make_backend(self._order.backend, self._order.gateway)
         try:
+            await backend.observe()  # what is not installed, or lets nobody in, is told at once
             hands = Hands(
                 backend,
                 self._order.gateway,

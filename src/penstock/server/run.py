@@ -67,7 +67,7 @@ async def serve(
         await stack.enter_async_context(front.serving(app, _certificates(settings)))
         await control.start()
         stack.push_async_callback(control.aclose)
-        await stack.enter_async_context(_running(watch_notebooks(services)))
+        await stack.enter_async_context(_running(watch_notebooks(control)))
         admin = await start_admin(state.admin_socket, control, leave)
         stack.push_async_callback(admin.cleanup)
         await stack.enter_async_context(_running(measurements.run()))

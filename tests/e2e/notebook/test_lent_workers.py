@@ -8,12 +8,13 @@ import urllib.request
 from base64 import b64encode
 
 import aiohttp
+import dask
 import pytest
 from dask_gateway import BasicAuth, Gateway
-from dask_gateway.client import ClusterStatus
+from dask_gateway.client import ClusterStatus, GatewayClusterError
 
 from rigs.gateway import wait_until
-from rigs.lending import settled
+from rigs.lending import running_lending, settled
 
 
 def events(gateway, cluster: str, kind: str) -> list[str]:
@@ -137,6 +138,17 @@ def test_workers_outlive_a_notebook_that_wants_it_and_a_server(lending, capfd):
         assert not events(gateway, name, "worker-exit")
 
 
+def test_a_drain_without_a_server_waits_for_no_notebook():
+    with running_lending() as lending, lending.gateway() as gateway:
+        cluster = gateway.new_cluster(shutdown_on_close=False)
+        cluster.scale(1)
+        wait_until(lambda: lending.workers(cluster.name), "a worker runs")
+        cluster.close()
+        lending.rig.kill()
+        lending.rig.cli("stop", "--clusters", *lending.rig.place())
+        wait_until(lambda: not lending.workers(cluster.name), "it ends with its scheduler", 90)
+
+
 def settled_(cluster) -> bool:
     return cluster.helper is None
 
@@ -149,15 +161,18 @@ def test_where_the_gateway_starts_the_workers_it_is_an_ordinary_client(lending):
             client.wait_for_workers(1, timeout=120)
 
 
-def test_a_backend_that_cannot_be_fails_the_new_cluster(lending):
-    import dask
-    from dask_gateway.client import GatewayClusterError
-
-    wrong = {"type": "local", "directory": "not/absolute"}
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"type": "local", "directory": "not/absolute"}, r"directory: .*absolute path"),
+        ({"type": "htcondor", "bin": "/nowhere"}, r"there is no condor_q in /nowhere"),
+    ],
+)
+def test_a_backend_that_cannot_be_fails_the_new_cluster(lending, wrong, told):
     with (
         lending.gateway() as gateway,
         dask.config.set({"gateway.notebook.backend": wrong}),
-        pytest.raises(GatewayClusterError, match=r"directory: .*absolute path"),
+        pytest.raises(GatewayClusterError, match=told),
     ):
         gateway.new_cluster()
     with lending.gateway() as gateway:
@@ -257,3 +272,22 @@ def ask(lending, cluster, headers, method="POST", what="ticket"):
         request.add_header(name, value)
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)["ticket"]
+
+
+def test_a_notebook_may_submit_to_slurm(lending, slurm):
+    section = {
+        "type": "slurm",
+        "config": str(slurm.config),
+        "scratch": str(slurm.directory / "scratch"),
+        "period": "500 ms",
+        "jobs": {"time": "10 min"},
+    }
+    with dask.config.set({"gateway.notebook.backend": section}), lending.gateway() as gateway:
+        cluster = gateway.new_cluster()
+        cluster.scale(2)
+        with cluster.get_client() as client:
+            client.wait_for_workers(2, timeout=120)
+            assert client.submit(sum, [1, 2]).result(timeout=60) == 3
+        assert len(slurm.squeue("JobID", states="R")) == 2
+        cluster.shutdown()
+        wait_until(lambda: not slurm.squeue("JobID", states="PD,R,CF,CG,S"), "no job is left")
