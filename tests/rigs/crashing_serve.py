@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from penstock.backends.htcondor import HTCondorBackend
 from penstock.backends.local import LocalBackend
 from penstock.backends.slurm import SlurmBackend
 from penstock.cli.main import main
@@ -24,6 +25,9 @@ POINTS: dict[str, tuple[type, str, str]] = {
     "before sbatch": (SlurmBackend, "submit", "before"),
     "after sbatch": (SlurmBackend, "submit", "after"),
     "before scancel": (SlurmBackend, "cancel", "before"),
+    "before condor_submit": (HTCondorBackend, "submit", "before"),
+    "after condor_submit": (HTCondorBackend, "submit", "after"),
+    "before condor_rm": (HTCondorBackend, "cancel", "before"),
     "after record": (Store, "save_rows", "after"),
     "before record": (Store, "save_rows", "before"),
     "before cancel": (LocalBackend, "cancel", "before"),
