@@ -24,6 +24,9 @@ OWN_TIMEOUT = 20.0
 CLOCK_WARNING, CLOCK_BAD = 5.0, 60.0
 """Seconds; tokens have a time before which they are not good."""
 
+OWN_TRANSFORMS = frozenset({"PelicanRetry"})
+"""What HTCondor 25.14 brings itself."""
+
 FEW = 200
 """Jobs of one user, ended ones included, that are soon used up."""
 
@@ -146,7 +149,8 @@ def judge_limits(
 
 def judge_rules(config: Mapping[str, str]) -> Iterator[Finding]:
     """What of the site's may change, refuse or end our jobs."""
-    names = config.get("JOB_TRANSFORM_NAMES", "")
+    named = re.split(r"[,\s]+", config.get("JOB_TRANSFORM_NAMES", ""))
+    names = " ".join(name for name in named if name and name not in OWN_TRANSFORMS)
     if names:
         better = (
             "see that they leave PenstockTag, Requirements, PeriodicRemove and LeaveJobInQueue "

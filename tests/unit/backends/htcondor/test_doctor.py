@@ -72,16 +72,18 @@ def test_limits_of_the_schedd():
 
 def test_rules_of_the_site():
     assert not list(site.judge_rules({**USUAL, "SYSTEM_PERIODIC_REMOVE": "false"}))
+    assert not list(site.judge_rules({"JOB_TRANSFORM_NAMES": " PelicanRetry"}))
     found = list(
         site.judge_rules(
             {
-                "JOB_TRANSFORM_NAMES": "DefaultDocker",
+                "JOB_TRANSFORM_NAMES": "DefaultDocker, PelicanRetry",
                 "SUBMIT_REQUIREMENT_NAMES": "Project",
                 "SYSTEM_PERIODIC_HOLD": "RemoteWallClockTime > 3600",
             }
         )
     )
     assert [f.verdict for f in found] == [WARNING, GOOD, WARNING]
+    assert found[0].found == "DefaultDocker may change jobs"
     assert "RemoteWallClockTime > 3600" in found[2].found
 
 
