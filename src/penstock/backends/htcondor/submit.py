@@ -179,11 +179,19 @@ def _site(jobs: HTCondorJobSettings) -> Mapping[str, str]:
         value = getattr(jobs, name)
         if value is not None:
             lines[name] = plain(value)
+    if _unpacked(jobs.container_image):
+        lines["transfer_container"] = "false"
     if jobs.transfer_input_files:
         lines["transfer_input_files"] = plain(",".join(jobs.transfer_input_files))
     lines.update({f"+{name}": literal(value) for name, value in jobs.attributes.items()})
     lines.update({name: plain(value) for name, value in jobs.submit.items()})
     return lines
+
+
+def _unpacked(image: str | None) -> bool:
+    """Whether HTCondor takes an image for a directory, which it would copy to each job, but cannot:
+    "transfer of symlinks to directories is not supported", and such images are full of them."""
+    return image is not None and image.startswith("/") and not image.endswith(".sif")
 
 
 def job_script(batch: Batch) -> bytes:

@@ -118,6 +118,17 @@ def test_a_container(tmp_path):
     assert got["WantContainer"] == "true"
 
 
+def test_only_an_image_in_one_file_travels(tmp_path):
+    container = {"universe": "container"}
+    got = ad(tmp_path, {**container, "container_image": "/images/x.sif"})
+    assert (got["TransferInput"], got["ContainerImage"]) == ('"/images/x.sif"', '"x.sif"')
+    got = ad(tmp_path, {**container, "container_image": "/images/x"})
+    assert (got.get("TransferInput"), got["ContainerImage"]) == (None, '"/images/x"')
+    stays = {"container_image": "/images/x.sif", "submit": {"transfer_container": "false"}}
+    got = ad(tmp_path, {**container, **stays})
+    assert (got.get("TransferInput"), got["ContainerImage"]) == (None, '"/images/x.sif"')
+
+
 @settings(max_examples=40)
 @given(text=LINE)
 def test_any_line_of_text_stays_itself(tmp_path_factory, text):
