@@ -81,6 +81,7 @@ def _make_backend(
             timeout=section.timeout,
             visibility=section.visibility,
             grace=section.grace,
+            max_batch=section.max_batch,
         )
     return LocalBackend(
         name,

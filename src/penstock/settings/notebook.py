@@ -27,6 +27,13 @@ class NotebookBackendSettings(Section):
         description="How long after an unclear submission its jobs may still show up before they "
         "are submitted again.",
     )
+    max_batch: int = Field(
+        default=500,
+        gt=0,
+        le=10_000,
+        description="The most workers that are submitted at once. Not more than the notebooks' batch "
+        "system takes: Slurm's MaxArraySize, 500 on one machine.",
+    )
     grace: Duration = Field(
         default=300.0,
         description="How long a notebook may be away, without having said goodbye, until its "

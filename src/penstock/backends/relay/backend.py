@@ -27,8 +27,6 @@ from penstock.backends.relay.wire import encode_batch, handle_of, parse_look, pa
 from penstock.model.errors import Absent, BackendError, Invalid, Unavailable
 from penstock.model.job import Batch, Job, Snapshot
 
-MAX_BATCH = 500
-
 PATIENCE = 2.0
 """Seconds that one slow notebook may hold up the look at all others."""
 
@@ -58,11 +56,12 @@ class RelayBackend:
         timeout: float = 90.0,
         visibility: float = 30.0,
         grace: float = 300.0,
+        max_batch: int = 500,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
-        self.capabilities = Capabilities(max_batch=MAX_BATCH, visibility=visibility, period=period)
+        self.capabilities = Capabilities(max_batch, visibility, period)
         self.grace = grace
         self.gateway = gateway
         self._timeout = timeout
