@@ -5,5 +5,6 @@ did. ``penstock.client.Gateway`` is that class with the questions that only Pens
 """
 
 from penstock.client.gateway import Gateway, GatewayCluster
+from penstock.client.htcondor import HTCGateway, HTCGatewayCluster
 
-__all__ = ["Gateway", "GatewayCluster"]
+__all__ = ["Gateway", "GatewayCluster", "HTCGateway", "HTCGatewayCluster"]
