@@ -29,6 +29,13 @@ def newer_condor_pool() -> Iterator[Condor]:
     yield from started("25.14")
 
 
+@pytest.fixture
+def newer_condor(newer_condor_pool: Condor) -> Iterator[Condor]:
+    """The session's other pool, with an empty queue after the test."""
+    yield newer_condor_pool
+    newer_condor_pool.remove_all()
+
+
 @pytest.fixture(params=["condor_pool", "newer_condor_pool"])
 def each_condor(request: pytest.FixtureRequest) -> Iterator[Condor]:
     """Either pool, with an empty queue after the test."""

@@ -25,6 +25,10 @@ UNSEEN = 20.0
 STALE = 900.0
 """Seconds after which a refusal is old news: the longest cycles of large pools take minutes."""
 
+SAME_CYCLE = 2.0
+"""Seconds: a machine that is given to one job is refused to the next in the same breath, and then
+divided among them all."""
+
 NOT_YET = "HTCondor has not looked for a machine yet"
 NOT_LATELY = "HTCondor has not looked for a machine for more than 15 minutes"
 
@@ -54,6 +58,9 @@ def _reason(ads: list[Ad], waiting: list[Ad]) -> str:
     refused = max(waiting, key=lambda ad: _time(ad, "LastRejMatchTime"))
     at = _time(refused, "LastRejMatchTime")
     words = " ".join(str(refused.get("LastRejMatchReason") or "").split())[:500]
+    matched = max(_time(ad, "LastMatchTime") for ad in ads)
+    if words and matched and at <= matched + SAME_CYCLE:
+        return ""
     if words:
         return f"{words}; {NOT_LATELY}" if at and now - at > STALE else words
     seen = any("AutoClusterId" in ad or _time(ad, "LastMatchTime") for ad in ads)

@@ -46,7 +46,10 @@ def reasons(*ads, waited=60):
         ([{}, {}], [idle.NOT_YET, idle.NOT_YET]),
         ([REFUSED, {}, {}], ["no match found"] * 3),
         ([{**REFUSED, **RUNS}, {}], ["", ""]),
-        ([RUNS, REFUSED, {}], ["", "no match found", "no match found"]),
+        ([RUNS, REFUSED, {}], ["", "", ""]),
+        ([RUNS, {**REFUSED, "LastRejMatchTime": NOW - 3}], ["", ""]),
+        ([RUNS, {**REFUSED, "LastRejMatchTime": NOW - 2}, {}], ["", *["no match found"] * 2]),
+        ([{**REFUSED, "LastMatchTime": NOW - 10}, {}], ["", ""]),
         ([{"AutoClusterId": 1}, {}], ["", ""]),
         ([{"LastMatchTime": NOW - 50}], [""]),
         (
