@@ -64,7 +64,7 @@ order = json.loads(sys.argv[1])
 dask.config.set({"gateway.notebook.backend": order["backend"]})
 gateway = HTCGateway(order["address"], auth=BasicAuth(*order["auth"]))
 if order["connect"]:
-    cluster = gateway.connect(order["connect"])
+    cluster = gateway.connect(order["connect"], shutdown_on_close=True)
 else:
     cluster = gateway.new_cluster()
 cluster.scale(order["scale"])

@@ -110,8 +110,11 @@ async def _converse(
     try:
         async for message in socket:
             manners.hear(_frame(message, volume), holder, relay)
-            if manners.stops and not relay.others(cluster.name, holder):
-                await shared.control.stop(cluster.name, f"Its notebook ended: {holder.who}.")
+            if manners.stops:
+                manners.stops, alone = False, not relay.others(cluster.name, holder)
+                link.send({"op": "stopping", "alone": alone})
+                if alone:
+                    await shared.control.stop(cluster.name, f"Its notebook ended: {holder.who}.")
             if manners.left:
                 await socket.close()
     finally:

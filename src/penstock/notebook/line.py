@@ -22,6 +22,9 @@ REFUSED = 600.0
 HEARTBEAT = 20.0
 MOST_PAUSE = 5.0
 
+ANSWER = 3.0
+"""Seconds that the server has to say whether others are there."""
+
 
 class Line:
     """``answer`` carries out a request. ``tell`` hears of what concerns the notebook: ``connected``,
@@ -42,6 +45,7 @@ class Line:
         self._socket: Any = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._refused_since: float | None = None
+        self._stopping: asyncio.Future[bool] | None = None
 
     async def run(self) -> str:
         """Serve until the cluster is over; the reason."""
@@ -70,6 +74,15 @@ class Line:
         except (aiohttp.ClientError, OSError, RuntimeError):
             return False
         return True
+
+    async def stop(self) -> bool:
+        """Say that this notebook ends; whether its jobs shall, too. They stay where another notebook
+        is there for the cluster; they go where nobody answers."""
+        self._stopping = asyncio.get_running_loop().create_future()
+        if not await self.say({"op": "stop"}):
+            return True
+        await asyncio.wait({self._stopping}, timeout=ANSWER)
+        return self._stopping.result() if self._stopping.done() else True
 
     async def leave(self, *, keep: bool, cleared: bool) -> None:
         """Say goodbye, and wait until it was heard."""
@@ -112,6 +125,8 @@ class Line:
         elif op == "active":
             other = str(message.get("from") or "")
             self._tell("took" if other else "active", other)
+        elif op == "stopping" and self._stopping is not None and not self._stopping.done():
+            self._stopping.set_result(message.get("alone") is not False)
         elif op == "over":
             return str(message.get("reason") or "the cluster has ended")
         elif "id" in message:

@@ -92,10 +92,9 @@ class Process:
             if serving.done():
                 tell("over", serving.result())
                 await hands.clear(CLEAR, _cancelled)
-            elif leaving.result():
+            elif leaving.result() or not await line.stop():
                 await self._goodbye(line, keep=True, cleared=False)
             else:
-                await line.say({"op": "stop"})
                 cleared = await hands.clear(CLEAR, _cancelled)
                 await self._goodbye(line, keep=False, cleared=cleared)
         finally:
@@ -113,7 +112,7 @@ class Process:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, told.set)
         # Besides the end of standard input: a child that the notebook forked may hold that open.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):  # a kernel before 5.3, another system
             loop.add_reader(os.pidfd_open(self._order.parent), told.set)
         ended = asyncio.ensure_future(told.wait())
         reading = asyncio.ensure_future(_leave_word(self._stdin))

@@ -14,7 +14,7 @@ from dask_gateway import BasicAuth, Gateway
 from dask_gateway.client import ClusterStatus, GatewayClusterError
 
 from rigs.gateway import wait_until
-from rigs.lending import running_lending, settled
+from rigs.lending import settled
 
 
 def events(gateway, cluster: str, kind: str) -> list[str]:
@@ -136,17 +136,6 @@ def test_workers_outlive_a_notebook_that_wants_it_and_a_server(lending, capfd):
         wait_until(lambda: not lending.workers(name), "no job is left")
         assert not events(gateway, name, "lost")
         assert not events(gateway, name, "worker-exit")
-
-
-def test_a_drain_without_a_server_waits_for_no_notebook():
-    with running_lending() as lending, lending.gateway() as gateway:
-        cluster = gateway.new_cluster(shutdown_on_close=False)
-        cluster.scale(1)
-        wait_until(lambda: lending.workers(cluster.name), "a worker runs")
-        cluster.close()
-        lending.rig.kill()
-        lending.rig.cli("stop", "--clusters", *lending.rig.place())
-        wait_until(lambda: not lending.workers(cluster.name), "it ends with its scheduler", 90)
 
 
 def settled_(cluster) -> bool:

@@ -14,7 +14,8 @@ Notebook → server
       logs:    "text": "…"
   {"op": "failed", "id": 7, "kind": "rejected" | "unavailable" | "full" | "uncertain", "text": "…"}
   {"op": "changed"}                               something may be new: look soon
-  {"op": "stop"}                                  it is ending, and so shall the cluster
+  {"op": "stop"}                                  it is ending, and so shall the cluster, unless
+      another notebook is there for it; "stopping" is the answer
   {"op": "leave", "keep": bool, "cleared": bool}  it goes on purpose. "keep": its jobs shall go on.
       "cleared": none of its jobs is left.
 
@@ -26,6 +27,7 @@ Server → notebook
   {"op": "cancel", "id": 9, "jobs": [[sequence, index, native], …]}
   {"op": "logs", "id": 10, "job": [sequence, index, native], "tail": bytes}
   {"op": "forget", "id": 11}                      delete the output of its jobs
+  {"op": "stopping", "alone": bool}               whether the cluster ends, and so shall its jobs
   {"op": "standby", "by": "…"}                    another notebook submits from now on
   {"op": "active", "from": "…"}                   this one does, and not "from" any more
   {"op": "over", "reason": "…"}                   the cluster has ended: end what is left, and go
