@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from penstock.backends import probe_job
 from penstock.backends.base import Backend
 from penstock.backends.insight import Finding, Verdict
+from penstock.model.demand import Demand
 from penstock.model.errors import BackendError, Unavailable
 from penstock.model.ids import BatchId, new_cluster_name
 from penstock.model.job import Batch, Exit, Job, Phase, Resources, Role
-from penstock.settings.demands import Demand
 
 MOST = 8
 """Jobs of one doctor's visit."""

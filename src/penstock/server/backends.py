@@ -15,10 +15,11 @@ from penstock.backends.slurm.acting import Acting
 from penstock.backends.slurm.rest import Rest
 from penstock.backends.slurm.sudo import Sudo
 from penstock.backends.slurm.tokens import TokenCommand, TokenFile, Tokens
+from penstock.model.demand import Demand
 from penstock.server.state import State
 from penstock.settings import Settings
 from penstock.settings.backends import BackendSettings, SlurmBackendSettings
-from penstock.settings.demands import Demand, demands
+from penstock.settings.demands import demands
 from penstock.settings.htcondor import HTCondorBackendSettings
 from penstock.settings.notebook import NotebookBackendSettings
 

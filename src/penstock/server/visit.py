@@ -14,6 +14,7 @@ from penstock.auth.identity import lookup
 from penstock.backends import probe
 from penstock.backends.base import Backend
 from penstock.backends.insight import Examined, Finding, Verdict
+from penstock.model.demand import Demand
 from penstock.model.errors import PenstockError
 from penstock.model.ids import new_gateway_id
 from penstock.server import doctor
@@ -22,7 +23,7 @@ from penstock.server.state import State
 from penstock.settings import Settings
 from penstock.settings.auth import this_user
 from penstock.settings.backends import SlurmBackendSettings
-from penstock.settings.demands import Demand, demands
+from penstock.settings.demands import demands
 from penstock.settings.notebook import NotebookBackendSettings
 
 

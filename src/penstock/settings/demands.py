@@ -7,28 +7,16 @@ one: an admin hears of a misspelt partition before the first user does.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from penstock.model.cluster import AGENT_EXTRAS, ClusterSpec, GroupSpec
+from penstock.model.demand import Demand
 from penstock.model.job import Resources
 from penstock.settings.blueprint import Blueprint
 from penstock.settings.catalogue import profile_fields
 from penstock.settings.profiles import ProfileSettings
 from penstock.settings.root import Settings
 from penstock.settings.site_options import SelectOption, parse_target
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """Jobs of one kind. ``name``: for people. ``most``: the largest that a user may ask for.
-    ``env``: their variables, for the user who was asked for."""
-
-    name: str
-    python: str
-    resources: Resources
-    most: Resources
-    extras: Mapping[str, object] = field(default_factory=dict)
-    env: Mapping[str, str] = field(default_factory=dict)
 
 
 def demands(

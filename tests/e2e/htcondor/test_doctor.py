@@ -8,8 +8,8 @@ import pytest
 
 from penstock.backends.htcondor import condor_commands
 from penstock.backends.insight import Finding, Verdict
+from penstock.model.demand import Demand
 from penstock.model.job import Resources
-from penstock.settings.demands import Demand
 from penstock.settings.figures import FigureSettings
 from rigs.condor_install import installed
 from rigs.condor_jobs import CondorRig

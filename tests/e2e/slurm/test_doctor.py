@@ -7,8 +7,8 @@ import re
 import pytest
 
 from penstock.backends.insight import Verdict
+from penstock.model.demand import Demand
 from penstock.model.job import Resources
-from penstock.settings.demands import Demand
 from rigs.doctor import doctor, told
 from rigs.environments import environment
 from rigs.facility import free_ports

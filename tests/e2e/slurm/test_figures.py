@@ -7,9 +7,9 @@ import pytest
 from penstock.backends.slurm import slurm_commands
 from penstock.backends.slurm.figures import count_arguments
 from penstock.backends.slurm.measure import Measure
+from penstock.model.demand import Demand
 from penstock.model.errors import Unavailable
 from penstock.model.job import Resources
-from penstock.settings.demands import Demand
 from penstock.settings.figures import SlurmFigureSettings
 from rigs.gateway import wait_until
 

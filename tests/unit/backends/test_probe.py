@@ -13,9 +13,9 @@ from penstock.backends import probe, probe_job
 from penstock.backends.fake import FakeBackend
 from penstock.backends.insight import Verdict
 from penstock.backends.probe import Probe, judge, kinds, overdue
+from penstock.model.demand import Demand
 from penstock.model.ids import BatchId
 from penstock.model.job import Exit, Job, Phase, Resources
-from penstock.settings.demands import Demand
 
 PROBE = Probe("ada", ["https://gateway:8000"])
 DEMAND = Demand("profile a, scheduler", "/opt/python", Resources(), Resources())

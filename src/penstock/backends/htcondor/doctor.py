@@ -26,10 +26,11 @@ from penstock.backends.htcondor.acting import Actor, Actors
 from penstock.backends.htcondor.machines import Machine
 from penstock.backends.insight import Finding, Verdict
 from penstock.backends.owner import user_name
+from penstock.backends.room import judge_room
+from penstock.model.demand import Demand
 from penstock.model.errors import BackendError
 from penstock.model.ids import BatchId, new_cluster_name, new_gateway_id
 from penstock.model.job import Batch, Role
-from penstock.settings.demands import Demand
 from penstock.settings.htcondor import HTCondorJobSettings
 
 MOST_DEMANDS = 40
@@ -41,7 +42,8 @@ _TOOLS = ("condor_q", "condor_submit", "condor_rm", "condor_tail", "condor_statu
 @dataclass(frozen=True, slots=True)
 class Patient:
     """What there is to examine. ``schedd``: arguments that name it; ``pool``: that name the pool
-    alone; ``name``: of the schedd, empty for this machine's. ``remember``: seconds."""
+    alone; ``name``: of the schedd, empty for this machine's. ``files``: where jobs' files lie, which
+    are ``shared`` when they are their users'. ``remember``: seconds."""
 
     commands: Commands
     actors: Actors
@@ -51,6 +53,8 @@ class Patient:
     pool: Sequence[str]
     name: str
     spool: bool
+    files: Path
+    shared: bool
     remember: float
     capabilities: Capabilities
 
@@ -67,6 +71,7 @@ async def examine(patient: Patient, owner: str | None) -> AsyncIterator[Finding]
     """See ``penstock.backends.insight.Examined``."""
     for finding in _tools(patient):
         yield finding
+    yield judge_room(patient.files, shared=patient.shared)
     began = time.monotonic()
     try:
         question = ("-allusers", "-limit", "1", "-autoformat", "ClusterId")

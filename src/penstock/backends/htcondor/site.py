@@ -45,7 +45,7 @@ _ADVICE = (
         r"FS:1004:Directory name doesn't match",
         "set SEC_FS_ENFORCE_CHANNEL_BINDING = False here, or install the schedd's own version",
     ),
-    (r"in time|SECMAN:2007", "the schedd hangs or is overloaded, or `timeout` is too short"),
+    (r"in time|SECMAN:2007", "the daemon hangs or is overloaded, or `timeout` is too short"),
     (
         r"unknown host",
         "correct `schedd`: see `condor_status -schedd`; and `pool`, if it is elsewhere",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Sequence
 
 from penstock.backends.base import Capabilities
 from penstock.backends.command import Commands
 from penstock.backends.htcondor import doctor, figures
 from penstock.backends.htcondor.acting import Actors
+from penstock.backends.htcondor.files import Files
 from penstock.backends.insight import Figure, Finding
-from penstock.settings.demands import Demand
+from penstock.model.demand import Demand
 from penstock.settings.figures import FigureSettings
 from penstock.settings.htcondor import HTCondorJobSettings
 
@@ -25,6 +27,8 @@ class Watched:
     _jobs: HTCondorJobSettings
     _where: list[str]
     _spool: bool
+    _files: Files
+    _own_files: bool
     _times: dict[str, float]
     capabilities: Capabilities
 
@@ -53,6 +57,8 @@ class Watched:
             pool=self._pool,
             name=self._where[-1] if "-name" in self._where else "",
             spool=self._spool,
+            files=self._files.directory,
+            shared=not self._own_files and os.geteuid() == 0,
             remember=self._times["remember"],
             capabilities=self.capabilities,
         )

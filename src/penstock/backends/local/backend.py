@@ -30,10 +30,10 @@ from penstock.backends.local.request import check, encode
 from penstock.backends.local.start import run_launcher
 from penstock.backends.local.tree import Tree
 from penstock.backends.owner import identify, user_name
+from penstock.model.demand import Demand
 from penstock.model.errors import BackendError, Unavailable, Uncertain
 from penstock.model.ids import BatchId
 from penstock.model.job import Batch, Job, Phase, Snapshot
-from penstock.settings.demands import Demand
 
 T = TypeVar("T")
 MAX_BATCH = 500

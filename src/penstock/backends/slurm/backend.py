@@ -26,10 +26,10 @@ from penstock.backends.slurm.acting import Acting, Itself, Output
 from penstock.backends.slurm.leaving import Leaving
 from penstock.backends.slurm.measure import Measure
 from penstock.backends.slurm.records import Record, Records
+from penstock.model.demand import Demand
 from penstock.model.errors import Full, Rejected, Unavailable, Uncertain
 from penstock.model.job import Batch, Job, Snapshot
 from penstock.settings.backends import SlurmJobSettings
-from penstock.settings.demands import Demand
 from penstock.settings.figures import SlurmFigureSettings
 
 MOST = 10_000

@@ -21,10 +21,10 @@ from penstock.backends.slurm import parse, predict, site
 from penstock.backends.slurm.acting import Acting
 from penstock.backends.slurm.measure import ask, told
 from penstock.backends.slurm.site import Partition
+from penstock.model.demand import Demand
 from penstock.model.errors import BackendError, Rejected
 from penstock.model.job import Resources
 from penstock.settings.backends import SlurmJobSettings
-from penstock.settings.demands import Demand
 from penstock.settings.units import show_size
 
 MOST_DEMANDS = 40

@@ -15,9 +15,9 @@ from penstock.backends.owner import Identity, identify
 from penstock.backends.slurm import figures, parse, predict
 from penstock.backends.slurm.predict import Place, Start
 from penstock.backends.sums import limited
+from penstock.model.demand import Demand
 from penstock.model.errors import BackendError, Rejected
 from penstock.settings.backends import SlurmJobSettings
-from penstock.settings.demands import Demand
 from penstock.settings.figures import SlurmFigureSettings
 
 

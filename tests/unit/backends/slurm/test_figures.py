@@ -15,10 +15,10 @@ from penstock.backends.slurm.figures import (
 from penstock.backends.slurm.measure import questions
 from penstock.backends.slurm.predict import Place, Start, parse_test
 from penstock.backends.sums import OTHERS, Sum, limited
+from penstock.model.demand import Demand
 from penstock.model.errors import Rejected, Unavailable, Uncertain
 from penstock.model.job import Resources
 from penstock.settings.backends import SlurmJobSettings
-from penstock.settings.demands import Demand
 from penstock.settings.figures import SlurmFigureSettings
 
 GIB = 2**30
