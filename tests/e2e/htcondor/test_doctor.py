@@ -66,6 +66,7 @@ def test_a_site_before_its_first_start(condor, unix_users, tmp_path):
     text = told(output)
     assert code == 1
     for pattern in (
+        rf"ok jobs' directory: {condor.files}, ",
         r"ok schedd: answers in",
         r"ok version: HTCondor \d+\.\d+ ok clock: as the schedd's",
         r"ok most jobs: 100000 of one user, 20000 of one submission",
@@ -158,10 +159,10 @@ async def test_what_is_away_is_named(rig, condor):
     stranger = await findings(backend, "no-such-user")
     assert stranger["acting for no-such-user"].verdict is Verdict.BAD
     with condor.without("schedd"):
-        [away] = [f async for f in backend.examine()]
+        *_, away = [f async for f in backend.examine()]
     assert (away.what, away.verdict) == ("schedd", Verdict.BAD)
     assert "is condor_schedd running" in away.advice
     backend._commands = condor_commands(None, condor.config, 10.0)
-    commands, schedd = [f async for f in backend.examine()]
+    commands, _, schedd = [f async for f in backend.examine()]
     assert commands.found.startswith("there is no condor_q, condor_submit")
     assert "set `bin`" in schedd.advice
