@@ -9,16 +9,22 @@ import contextlib
 import aiohttp
 import pytest
 
-from rigs.condor_clusters import backend, events, jobs, profile, serving
+from rigs.condor_clusters import backend, events, jobs, profile, scale, serving
 from rigs.facility import running_facility
 from rigs.gateway import wait_until
 
 GIVE_UP = "10"
+NEVER = """
+[profiles.htcondor.workers.never.extras]
+requirements = 'Name == "nowhere"'
+periodic_remove = "JobStatus == 1 && time() - QDate > 20"
+"""
 
 
 @pytest.fixture(scope="module")
 def facility(unix_users, condor_pool):
-    config = backend("htcondor", condor_pool) + profile("htcondor")
+    config = backend("htcondor", condor_pool)
+    config += profile("htcondor", default="htcondor", never=("htcondor", NEVER))
     with running_facility(unix_users, config) as facility:
         yield facility
 
@@ -68,12 +74,15 @@ def test_a_server_that_never_comes_back(facility, condor):
         with cluster.get_client() as dask:
             dask.wait_for_workers(1, timeout=120)
         with condor.without("negotiator"):
+            [first] = jobs(condor, cluster.name)
             cluster.scale(2)
-            wait_until(lambda: len(jobs(condor, cluster.name)) == 2, "one is submitted")
-            [late] = jobs(condor, cluster.name, constraint="JobStatus == 1")
+            wait_until(lambda: len(jobs(condor, cluster.name)) == 2, "one more is submitted")
+            [late] = set(jobs(condor, cluster.name)) - {first}
+            scale(facility, cluster.name, "never", 2)
+            wait_until(lambda: len(jobs(condor, cluster.name)) == 4, "so are others")
             rig.kill()
             cluster.close()
-            wait_until(lambda: jobs(condor, cluster.name) == [late], "the worker is gone", 90)
+            wait_until(lambda: jobs(condor, cluster.name) == [late], "all others are gone", 90)
             wait_until(lambda: not jobs(condor, cluster.name, "scheduler"), "and its scheduler")
     wait_until(lambda: not condor.living(), "who starts without a scheduler ends", 90)
     number, _, proc = late.partition(".")
