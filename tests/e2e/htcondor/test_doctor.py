@@ -162,6 +162,10 @@ async def test_what_is_away_is_named(rig, condor):
         *_, away = [f async for f in backend.examine()]
     assert (away.what, away.verdict) == ("schedd", Verdict.BAD)
     assert "is condor_schedd running" in away.advice
+    with condor.hanging():
+        *_, hung = [f async for f in rig.open(timeout=3.0).examine()]
+    assert (hung.what, hung.verdict) == ("schedd", Verdict.BAD)
+    assert "the daemon hangs" in hung.advice
     backend._commands = condor_commands(None, condor.config, 10.0)
     commands, _, schedd = [f async for f in backend.examine()]
     assert commands.found.startswith("there is no condor_q, condor_submit")

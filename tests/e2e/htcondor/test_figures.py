@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from penstock.backends.htcondor import condor_commands
 from penstock.backends.htcondor.figures import JOBS, measure
+from penstock.model.errors import Unavailable
 from rigs.gateway import wait_until
 
 JOB = """
@@ -21,8 +24,8 @@ def submit(condor, user: str, count: int, cpus: str = "1", more: str = "") -> No
     condor.run("condor_submit", "-terse", "-", user=user, input=text)
 
 
-async def numbers(condor) -> dict[tuple[str, ...], float]:
-    commands = condor_commands(condor.bin, condor.config, 30.0)
+async def numbers(condor, timeout: float = 30.0) -> dict[tuple[str, ...], float]:
+    commands = condor_commands(condor.bin, condor.config, timeout)
     return {
         (f.name.removeprefix("penstock_htcondor_"), *f.labels.values()): f.value
         for f in await measure(commands, [], [], 10)
@@ -55,3 +58,12 @@ async def test_jobs_cores_and_memory_are_those_of_everybody(condor, unix_users):
     assert len(text.splitlines()) == 4, "one line for all that are alike"
     condor.remove_all()
     assert not [key for key in await numbers(condor) if not key[0].startswith("pool")]
+
+
+async def test_daemons_that_hang(condor, unix_users):
+    submit(condor, unix_users[0], 1, more="hold = true")
+    with condor.hanging("collector"):
+        found = await numbers(condor, timeout=4.0)
+    assert {key[0] for key in found} == {"jobs", "cores", "memory_bytes"}
+    with condor.hanging("schedd"), pytest.raises(Unavailable, match="did not end in time"):
+        await numbers(condor, timeout=4.0)
