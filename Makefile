@@ -9,13 +9,15 @@ PYTHON ?= python3
 KEEP ?=
 # Arguments for pytest, e.g. make test T="tests/unit -k changelog"
 T ?=
+# Processes that the tests run in: much of their time is waiting for batch systems.
+N ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq --retries 5 --timeout 60
 
 .DEFAULT_GOAL := help
-.PHONY: help venv fmt check test need-test-tools demo bench-door bench-control changelog wheel clean
+.PHONY: help venv fmt check test need-test-tools demo bench-door bench-control bench-slurm bench-htcondor changelog wheel clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -71,7 +73,7 @@ need-test-tools:
 	[ -z "$$missing" ] || { echo "The tests need more: sudo apt install$$missing" >&2; exit 1; }
 
 test: need-test-tools check ## static checks, then the whole suite
-	@$(BIN)/python -m pytest $(T)
+	@$(BIN)/python -m pytest -n $(N) --dist loadgroup $(T)
 
 # --- demo and benches --------------------------------------------------------------------------
 
@@ -83,6 +85,9 @@ bench-door: $(VENV)/.dev ## the front door beside the Go proxy and a direct conn
 
 bench-slurm: $(VENV)/.dev ## clusters on a real Slurm beside dask-gateway-server (root)
 	@$(BIN)/python -m bench.slurm
+
+bench-htcondor: $(VENV)/.dev ## clusters on a real HTCondor beside dask-jobqueue (root)
+	@$(BIN)/python -m bench.htcondor
 
 bench-control: $(VENV)/.dev ## 1,000 clusters of 100 workers on the fake backend
 	@$(BIN)/python -m bench.control

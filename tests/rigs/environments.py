@@ -20,6 +20,9 @@ NEW = ("distributed", "dask", "dask-gateway", "bokeh")
 PEER = ("dask-gateway-server[jobqueue]==2026.3.0", *NEW)
 """What the benches compare with."""
 
+JOBQUEUE = ("dask-jobqueue==0.9.0", "distributed", "dask")
+"""Another one, on HTCondor."""
+
 FERMILAB = ("htcdaskgateway==0.1.25", "pyyaml", *NEW)
 """A client that brings workers itself; it names none of what it needs."""
 
@@ -59,11 +62,17 @@ def base_python() -> Path:
 
 
 def requirements(name: str, version: tuple[int, int]) -> tuple[str, ...]:
-    """What is installed in "old", "new", "peer" (the gateway that we are compared with), "fermilab",
+    """What is installed in "old", "new", "peer" and "jobqueue" (that we are compared with), "fermilab",
     "ncsa" or "empty" (not even pip)."""
     old = OLD if version < (3, 13) else OLD_313
     known = {"new": NEW, "old": old, "empty": (), "peer": PEER}
-    return {**known, "fermilab": FERMILAB, "ncsa": NCSA, "notebook": NOTEBOOK}[name]
+    return {
+        **known,
+        "jobqueue": JOBQUEUE,
+        "fermilab": FERMILAB,
+        "ncsa": NCSA,
+        "notebook": NOTEBOOK,
+    }[name]
 
 
 def environment(name: str) -> Path:
