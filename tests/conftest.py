@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from typing import Any
 
 import hypothesis  # here: its plugin imports the rest at the end, deep in the stack; ast.parse may fail there
 import pytest
 
+from rigs.lanes import share_out
 from rigs.leftovers import Leftovers
 
 pytest_plugins = ["rigs.users", "rigs.slurm", "rigs.slurm_acting", "rigs.condor_pools"]
@@ -31,8 +33,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: shutil.rmtree(base, ignore_errors=True))
     # Libraries make temporary directories of their own, some until the very end.
     os.environ["TMPDIR"] = tempfile.tempdir = _leftovers.base = base
-    if not config.option.basetemp:
+    # A process of several is given one below the first one's: too long a path for Unix sockets.
+    if not config.option.basetemp or hasattr(config, "workerinput"):
         config.option.basetemp = f"{base}/t"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    share_out(items)
 
 
 @pytest.hookimpl(trylast=True)
@@ -41,6 +48,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     _found.extend(_leftovers.find())
     if _found:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["leftovers"] = _found
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """One of several processes is through: what it left counts as ours."""
+    _found.extend(getattr(node, "workeroutput", {}).get("leftovers", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,0 +1,30 @@
+"""Which tests share a process when the suite runs in several at once.
+
+Real batch systems are started once a session, and a session is a process: so all tests of one batch
+system stay together. They take longest and mostly wait, so they begin, and the others fill up.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+_BIG = {
+    "htcondor": ("e2e/htcondor/", "e2e/hybrid/", "e2e/notebook/"),
+    "slurm": ("e2e/slurm/",),
+}
+
+
+def lane(nodeid: str) -> str:
+    """The name of a test's group: of its batch system, or of its file."""
+    for name, places in _BIG.items():
+        if any(place in nodeid for place in places) or ("contract/" in nodeid and name in nodeid):
+            return name
+    return nodeid.partition("::")[0]
+
+
+def share_out(items: list[pytest.Item]) -> None:
+    """Mark and sort the tests of a session."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(lane(item.nodeid)))
+    first = {name: number for number, name in enumerate(_BIG)}
+    items.sort(key=lambda item: first.get(lane(item.nodeid), len(first)))
