@@ -25,6 +25,13 @@ _EXITS = {
     Exit.LOST: "was lost with its node",
 }
 
+_PLURAL = {
+    "was ": "were ",
+    "is ": "are ",
+    "reached its ": "reached their ",
+    "left before its ": "left before their ",
+}
+
 
 def how(job: Job | None, report: ExitReport | None, backend: str, python: str = "") -> str:
     """How a job ended: ``exited 137: out of memory``, ``was preempted``, …
@@ -61,8 +68,15 @@ def merge(named: Iterable[tuple[str, str]], *, noun: str = "worker") -> list[str
             lines.append(f"{noun} {names[0]} {phrase}")
         else:
             some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-            lines.append(f"{len(names)} {noun}s {phrase} ({some})")
+            lines.append(f"{len(names)} {noun}s {_of_several(phrase)} ({some})")
     return lines
+
+
+def _of_several(phrase: str) -> str:
+    for singular, plural in _PLURAL.items():
+        if phrase.startswith(singular):
+            return plural + phrase[len(singular) :]
+    return phrase
 
 
 def last_lines(output: str) -> str:

@@ -5,15 +5,20 @@ With a Slurm of its own, since what is broken here would be in the way of other 
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 
 import pytest
 from dask_gateway.client import ClusterStatus
 
+from penstock.backends.slurm.sudo import Sudo
+from penstock.model.errors import Full
+from penstock.model.ids import BatchId, new_cluster_name
 from rigs.facility import running_facility
 from rigs.gateway import wait_until
 from rigs.slurm import Slurm, need_slurm
+from rigs.slurm_acting import installed_helper
 from rigs.slurm_clusters import (
     ALIVE,
     BACKEND,
@@ -146,3 +151,9 @@ def test_a_queue_that_is_full(facility, slurm):
         assert len(jobs(slurm, cluster.name)) < 8
         assert not events(facility, cluster.name, "group-stopped")
         assert gateway.get_cluster(cluster.name).status is ClusterStatus.RUNNING
+
+        # Another way to act for users tells the same, and does not wait two minutes as sbatch does.
+        tag = BatchId("0123abcd", new_cluster_name(), 1).tag
+        words = ["--array=0-99", f"--comment={tag}", "--chdir=/", "--mem=1", "--output=/dev/null"]
+        with installed_helper(slurm) as helper, pytest.raises(Full, match="temporarily unable"):
+            asyncio.run(Sudo(helper, timeout=60.0).submit(facility.alice, words, b"#!/bin/sh\n"))

@@ -222,6 +222,21 @@ def test_many_equal_ends_are_one_line() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("one", "several"),
+    [
+        ("was preempted: by job 7", "were preempted: by job 7"),
+        ("is not in slurm any more", "are not in slurm any more"),
+        ("reached its time limit", "reached their time limit"),
+        ("exited 1: it was its own fault", "exited 1: it was its own fault"),
+        ("exited", "exited"),
+    ],
+)
+def test_several_ends_are_told_in_the_plural(one: str, several: str) -> None:
+    assert words.merge([("w1-0", one)]) == [f"worker w1-0 {one}"]
+    assert words.merge([("w1-0", one), ("w1-1", one)]) == [f"2 workers {several} (w1-0, w1-1)"]
+
+
 def test_a_failure_carries_the_last_lines_and_no_control_characters() -> None:
     output = "\n".join(f"line {number}\x1b[31m" for number in range(100))
     text = words.scheduler_ended("exited 1", output)

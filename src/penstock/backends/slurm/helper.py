@@ -44,6 +44,9 @@ OPTIONS = set(
 )
 """Options of sbatch that say which resources a job gets, and when; none names a file or a user."""
 
+WAITS = b"sleeping and retrying"
+"""What sbatch says before it waits two minutes by itself where MaxJobCount is reached, having got nothing."""
+
 SITE_DEFAULTS = {"path": "", "slurm_conf": "", "options": [], "gateways": []}  # type: Dict[str, Any]
 
 
@@ -108,7 +111,7 @@ class Helper:
             raise Refused("a submission needs a script of at most %d bytes" % MAX_SCRIPT)
         if IN_SCRIPT.search(self.data):
             raise Refused("a script must not hold options for sbatch (a line with #SBATCH)")
-        return self._run(["sbatch", *words], self.data)
+        return self._run(["sbatch", *words], self.data, hopeless=WAITS)
 
     def cancel(self) -> Dict[str, Any]:
         """One scancel of tasks whose jobs are this user's and bear a tag of Penstock."""
@@ -213,7 +216,7 @@ class Helper:
         except Refused:
             return False
 
-    def _run(self, words: List[str], data: bytes = b"") -> Dict[str, Any]:
+    def _run(self, words: List[str], data: bytes = b"", hopeless: bytes = b"") -> Dict[str, Any]:
         places = [os.path.join(p, words[0]) for p in self.environ["PATH"].split(":")]
         path = next((path for path in places if os.access(path, os.X_OK)), "")
         if not path:
@@ -224,7 +227,7 @@ class Helper:
             [path, *words[1:]], stdin=pipe, stdout=pipe, stderr=pipe, env=self.environ, cwd="/"
         )
         try:
-            output, errors = process.communicate(data)
+            output, errors = talk(process, data, hopeless)
         except Late:
             process.kill()
             process.communicate()
@@ -234,6 +237,28 @@ class Helper:
             "errors": errors.decode(errors="replace"),
             "output": output.decode(errors="replace"),
         }
+
+
+def talk(process: "subprocess.Popen[bytes]", data: bytes, hopeless: bytes) -> Tuple[bytes, bytes]:
+    """What ``communicate`` does; a process that says ``hopeless`` is killed."""
+    if not hopeless:
+        return process.communicate(data)
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    try:
+        with process.stdin as stdin:
+            stdin.write(data)
+    except BrokenPipeError:
+        pass  # its errors say why it took nothing
+    errors = b""
+    for line in process.stderr:
+        errors += line
+        if hopeless in line:
+            process.kill()
+    output = process.stdout.read()
+    process.wait()
+    return output, errors
 
 
 def own_directory(logs: str, tag: str) -> Optional[int]:
