@@ -147,12 +147,25 @@ class Server:
 def penstock(pool: Pool) -> Iterator[Server]:
     """Ours, as root, with the configuration that the documentation shows."""
     rig = GatewayRig()
-    rig.config = textwrap.dedent(f"""
+    rig.config = _config(pool, rig.directory)
+    users = rig.directory / "users"
+    users.touch(mode=0o600)
+    users.write_text(f"{pool.user}:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()}")
+    try:
+        rig.start()
+        with Gateway(rig.address, auth=BasicAuth(pool.user, PASSWORD)) as client:
+            yield Server(rig, pool.user, client)
+    finally:
+        rig.stop()
+
+
+def _config(pool: Pool, directory: Path) -> str:
+    return textwrap.dedent(f"""
         [[listen]]
         address = "127.0.0.1:{free_ports(1)[0]}"
         [auth]
         type = "basic"
-        users_file = "{rig.directory}/users"
+        users_file = "{directory}/users"
         [backends.htcondor]
         type = "htcondor"
         bin = "{pool.bin}"
@@ -178,15 +191,6 @@ def penstock(pool: Pool) -> Iterator[Server]:
         [profiles.lent.limits]
         worker_start_timeout = "2 h"
         """)
-    users = rig.directory / "users"
-    users.touch(mode=0o600)
-    users.write_text(f"{pool.user}:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()}")
-    try:
-        rig.start()
-        with Gateway(rig.address, auth=BasicAuth(pool.user, PASSWORD)) as client:
-            yield Server(rig, pool.user, client)
-    finally:
-        rig.stop()
 
 
 @contextlib.contextmanager

@@ -185,10 +185,14 @@ async def _run(patient: Patient, actor: Actor, name: str, *words: str) -> tuple[
 # --- kinds of jobs -----------------------------------------------------------------------------
 
 
+Kind = tuple[Demand, HTCondorJobSettings]
+
+
 async def _demands(
     patient: Patient, actor: Actor | None, owner: str | None
 ) -> AsyncIterator[Finding]:
-    kinds: list[tuple[Demand, HTCondorJobSettings]] = []
+    """Could the jobs of each profile ever run?"""
+    kinds: list[Kind] = []
     for demand in patient.demands[:MOST_DEMANDS]:
         own = patient.jobs.model_dump(exclude_unset=True)
         try:
@@ -198,23 +202,31 @@ async def _demands(
             why = error.errors()[0]["msg"].removeprefix("Value error, ")
             found = f"its extras cannot be: {where}: {why}"
             yield Finding(Verdict.BAD, demand.name, found, "correct the profile's extras")
-    try:
-        words = machines.arguments([jobs.requirements for _, jobs in kinds])
-        known = machines.parse(await patient.ask("condor_status", *patient.pool, *words))
-    except BackendError as error:
-        yield site.unreachable("collector", str(error))
-        known = []
-    else:
-        for finding in machines.judge_machines(known):
-            yield finding
+    known, findings = await _machines(patient, kinds)
+    for finding in findings:
+        yield finding
     for at, (demand, jobs) in enumerate(kinds):
         refused = None if actor is None else await _dry_run(patient, actor, owner, demand, jobs)
         if refused is not None:
             yield refused
         if known and (refused is None or refused.verdict is not Verdict.BAD):
-            meets: list[Machine] = [machine for machine in known if machine.meets[at]]
+            meets = [machine for machine in known if machine.meets[at]]
             sizes = demand.resources, demand.most
             yield machines.judge_fit(demand.name, jobs, sizes, meets, known)
+
+
+async def _machines(
+    patient: Patient, kinds: Sequence[Kind]
+) -> tuple[Sequence[Machine], Sequence[Finding]]:
+    """The machines of the pool, and what is to be said of all of them."""
+    words = machines.arguments([jobs.requirements for _, jobs in kinds])
+    try:
+        known = machines.parse(await patient.ask("condor_status", *patient.pool, *words))
+        cycles = await patient.ask("condor_status", *patient.pool, *machines.NEGOTIATOR)
+    except BackendError as error:
+        return [], [site.unreachable("collector", str(error))]
+    away = machines.judge_negotiator(cycles, time.time())
+    return known, [*machines.judge_machines(known), *([] if away is None else [away])]
 
 
 async def _dry_run(
@@ -225,17 +237,7 @@ async def _dry_run(
     jobs: HTCondorJobSettings,
 ) -> Finding | None:
     """Whether ``condor_submit`` likes what such jobs are told; the schedd is not asked."""
-    batch = Batch(
-        id=BatchId(new_gateway_id(), new_cluster_name(), 0),
-        owner=owner or user_name(os.geteuid()),
-        role=Role.WORKER,
-        count=1,
-        command=(demand.python,),
-        env={},
-        files={},
-        resources=demand.resources,
-        extras=demand.extras,
-    )
+    batch = _example(demand, owner or user_name(os.geteuid()))
     named = batch.owner if actor.named else None
     text = submit.description(batch, jobs, "/", owner=named)
     # A program that is there; their own script and its directory are not yet.
@@ -260,3 +262,18 @@ async def _dry_run(
         advice = "correct `submit` of the profile's extras, or of [backends.<name>.jobs]"
         return Finding(Verdict.WARNING, demand.name, replies.said(done.errors), advice)
     return None
+
+
+def _example(demand: Demand, owner: str) -> Batch:
+    """One job as profiles ask for it."""
+    return Batch(
+        id=BatchId(new_gateway_id(), new_cluster_name(), 0),
+        owner=owner,
+        role=Role.WORKER,
+        count=1,
+        command=(demand.python,),
+        env={},
+        files={},
+        resources=demand.resources,
+        extras=demand.extras,
+    )

@@ -62,6 +62,25 @@ def parse(text: str) -> list[Machine]:
     return found
 
 
+NEGOTIATOR = ("-negotiator", "-autoformat", "LastNegotiationCycleEnd0")
+"""The arguments of ``condor_status`` for ``judge_negotiator``."""
+
+STALE = 900.0
+"""Seconds; cycles of large pools take minutes, and are told of every five."""
+
+
+def judge_negotiator(text: str, now: float) -> Finding | None:
+    """Does anybody give machines to jobs? Only what is wrong is told."""
+    ends = [float(word) for word in text.split() if word.isdecimal()]
+    if not text.strip():
+        better = "is condor_negotiator running on the central manager?"
+        return Finding(BAD, "negotiator", "the collector knows none: no job gets a machine", better)
+    if ends and now - max(ends) > STALE:
+        found = f"gave machines to jobs {(now - max(ends)) / 60:.0f} min ago for the last time"
+        return Finding(WARNING, "negotiator", found, "look at its NegotiatorLog")
+    return None
+
+
 def judge_machines(machines: Sequence[Machine]) -> Iterator[Finding]:
     """Is there anything that jobs could run on?"""
     if not machines:

@@ -175,6 +175,16 @@ def test_a_pool_needs_machines():
     assert [f.verdict for f in machines.judge_machines([SMALL])] == [GOOD, WARNING]
 
 
+def test_a_pool_needs_a_negotiator():
+    assert machines.judge_negotiator("1000\n", 1060.0) is None
+    assert machines.judge_negotiator("undefined\n", 1060.0) is None, "it has just begun"
+    none, old = machines.judge_negotiator("", 1.0), machines.judge_negotiator("1000 9", 4600.0)
+    assert none is not None
+    assert none.verdict is BAD
+    assert old is not None
+    assert old.found == "gave machines to jobs 60 min ago for the last time"
+
+
 @pytest.mark.parametrize(
     ("usual", "most", "jobs", "meets", "verdict", "words"),
     [
