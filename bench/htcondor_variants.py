@@ -153,8 +153,8 @@ def penstock(pool: Pool) -> Iterator[Server]:
     users.write_text(f"{pool.user}:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()}")
     try:
         rig.start()
-        with Gateway(rig.address, auth=BasicAuth(pool.user, PASSWORD)) as client:
-            yield Server(rig, pool.user, client)
+        # Never closed: dask_gateway's client says at its end that it was closed already.
+        yield Server(rig, pool.user, Gateway(rig.address, auth=BasicAuth(pool.user, PASSWORD)))
     finally:
         rig.stop()
 
