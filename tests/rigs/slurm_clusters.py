@@ -71,6 +71,13 @@ def events(facility, cluster: str, kind: str = "") -> list[str]:
     ]
 
 
+def shown(facility, cluster: str) -> dict[str, dict]:
+    """What ``penstock show`` knows of each job, by its name."""
+    status, text, _ = facility.ask(facility.alice, "GET", f"/api/v1/clusters/{cluster}/jobs")
+    assert status == 200, text
+    return {job["job"]: job for job in json.loads(text)["jobs"]}
+
+
 def scale(facility, cluster: str, group: str, count: int) -> None:
     """Wish for so many workers of a group."""
     path = f"/api/v1/clusters/{cluster}/scale"

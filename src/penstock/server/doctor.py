@@ -81,6 +81,10 @@ def certificates(settings: Settings, now: datetime.datetime) -> Iterator[Finding
     """Whether each can be used, and until when. ``now``: with its time zone."""
     for listen in settings.listen:
         if listen.tls_cert is None or listen.tls_key is None:
+            if settings.auth.type == "basic" and not _is_loopback(listen.endpoint[0]):
+                found = "without tls_cert, passwords travel in the clear"
+                advice = "add a certificate, or listen at 127.0.0.1 behind a proxy that has one"
+                yield Finding(WARNING, f"address {listen.address}", found, advice)
             continue
         what = f"certificate of {listen.address}"
         try:
@@ -127,11 +131,14 @@ def loopback(settings: Settings, backend: str) -> Iterator[Finding]:
     """The address that works in every trial on one machine, and on no node."""
     if isinstance(settings.backends[backend], LocalBackendSettings):
         return
-    hosts = [urlsplit(url).hostname or "" for url in settings.agent_urls]
-    if all(host == "localhost" or host == "::1" or host.startswith("127.") for host in hosts):
+    if all(_is_loopback(urlsplit(url).hostname or "") for url in settings.agent_urls):
         urls = ", ".join(settings.agent_urls)
         advice = "set server.agent_url to what the nodes reach, and listen there"
         yield Finding(WARNING, "agent_url", f"{urls} is this machine alone", advice)
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 async def reach(settings: Settings) -> AsyncIterator[Finding]:

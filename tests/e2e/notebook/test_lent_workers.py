@@ -263,7 +263,8 @@ def ask(lending, cluster, headers, method="POST", what="ticket"):
         return json.load(answer)["ticket"]
 
 
-def test_a_notebook_may_submit_to_slurm(lending, slurm):
+def test_a_notebook_may_submit_to_slurm(lending, slurm, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))  # where a notebook keeps what it submitted
     section = {
         "type": "slurm",
         "config": str(slurm.config),

@@ -14,6 +14,7 @@ from rigs.slurm_clusters import (
     running,
     scale,
     serving,
+    shown,
     wait_for_clean_nodes,
 )
 
@@ -68,7 +69,8 @@ def test_the_ends_of_jobs_are_told_for_what_they_are(facility, slurm):
         slurm.run("scontrol", "update", f"jobid={again}", "requeue=1")
         slurm.run("scontrol", "requeue", again)
         wait_until(lambda: "w1-1" not in serving(dask), "it is gone")
-        wait_until(lambda: again in jobs(slurm, name, states="PD"), "it waits")
+        wait_until(lambda: shown(facility, name)["w1-1"]["reason"] == "BeginTime", "it waits")
+        assert shown(facility, name)["w1-1"]["phase"] == "queued"
         told(facility, doomed.name, "failed", "reached its time limit", 90)
     wait_until(lambda: not slurm.squeue("JobID", states=ALIVE), "no job is left")
 
@@ -84,6 +86,26 @@ def test_an_array_of_which_some_have_room(facility, slurm):
         wait_until(lambda: waiting not in jobs(slurm, cluster.name), "who waits goes first")
         assert serving(dask) == there
     wait_until(lambda: not slurm.squeue("JobID", states=ALIVE), "no job is left")
+
+
+def test_a_worker_that_is_suspended_and_goes_on(facility, slurm):
+    with running(facility) as (_, cluster, dask):
+        cluster.scale(1)
+        dask.wait_for_workers(1, timeout=120)
+        [worker] = jobs(slurm, cluster.name)
+        slurm.run("scontrol", "suspend", worker)
+        words = "SUSPENDED, goes on once it is resumed"
+        told(
+            facility,
+            cluster.name,
+            "waiting",
+            f"1 worker is in an unclear state in slurm: {words}",
+            150,
+        )
+        assert shown(facility, cluster.name)["w1-0"]["reason"] == words
+        slurm.run("scontrol", "resume", worker)
+        assert dask.submit(by_value(look_around)).result(timeout=60)
+        assert serving(dask) == {"w1-0"}
 
 
 def look_around():

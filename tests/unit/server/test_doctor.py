@@ -93,6 +93,19 @@ def test_certificates_and_their_ends(tmp_path):
     assert told(doctor.certificates(settings, now))[0][0] is BAD
 
 
+def test_passwords_in_the_clear():
+    now = datetime.datetime.now(datetime.timezone.utc)
+    auth = {"type": "basic", "password": "open sesame"}
+    for address in ("127.0.0.1:1", "[::1]:1", "localhost:1"):
+        assert not told(
+            doctor.certificates(settings_of(listen=[{"address": address}], auth=auth), now)
+        )
+    settings = settings_of(listen=[{"address": ":1"}], auth=auth)
+    assert told(doctor.certificates(settings, now)) == [
+        (WARNING, "without tls_cert, passwords travel in the clear")
+    ]
+
+
 async def test_an_address_that_somebody_else_has(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -60,6 +60,9 @@ _EXITS: Mapping[str, Exit] = {
 }
 
 _HELD = re.compile(r"JobHeld|DependencyNeverSatisfied|held|AdminStop|BadConstraints")
+_MEANS = {"SUSPENDED": "SUSPENDED, goes on once it is resumed"}
+"""Slurm's words for states of living jobs, with what they mean."""
+
 _SAYS_NOTHING = ("", "None", "NonZeroExitCode")
 
 _UNCERTAIN = re.compile(
@@ -180,8 +183,10 @@ def _reason(state: str, reason: str, exit: Exit | None, code: int | None) -> str
     """Slurm's own words, and what an exit code of our script means."""
     said = "" if reason in _SAYS_NOTHING else reason
     if exit is None:
-        known = state in ("PENDING", "RUNNING", "COMPLETING")
-        return said if known else f"{state} ({said})" if said else state
+        if state in ("PENDING", "RUNNING", "COMPLETING"):
+            return said
+        state = _MEANS.get(state, state)
+        return f"{state} ({said})" if said else state
     if exit is Exit.DONE:
         return ""
     if state == "FAILED":
