@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from penstock.model.errors import Unavailable, Uncertain
 from penstock.model.ids import BatchId
 
 
@@ -29,10 +30,15 @@ class Records:
         self._directory = directory
 
     def reserve(self, batch: BatchId, record: Record) -> None:
-        """Remember a submission. Raises FileExistsError when it was made before, or OSError."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self._directory / batch.tag).open("x") as file:
-            json.dump(asdict(record), file)
+        """Remember a submission. Raises Uncertain when it was made before, or Unavailable."""
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with (self._directory / batch.tag).open("x") as file:
+                json.dump(asdict(record), file)
+        except FileExistsError:
+            raise Uncertain(f"{batch.tag} was submitted before; it is not again") from None
+        except OSError as error:
+            raise Unavailable(f"the gateway cannot note a submission: {error.strerror}") from error
 
     def find(self, batch: BatchId) -> Record | None:
         """What is remembered of a batch."""
@@ -42,8 +48,11 @@ class Records:
             return None
 
     def drop(self, batch: BatchId) -> None:
-        """Forget a submission. Raises OSError."""
-        (self._directory / batch.tag).unlink(missing_ok=True)
+        """Forget a submission. Raises Unavailable."""
+        try:
+            (self._directory / batch.tag).unlink(missing_ok=True)
+        except OSError as error:
+            raise Unavailable(f"the note of {batch.tag} stays: {error.strerror}") from error
 
     def of_cluster(self, gateway: str, cluster: str) -> list[BatchId]:
         """All submissions of a cluster."""

@@ -396,4 +396,6 @@ def test_a_scheduler_is_no_notebooks_job(tmp_path: Path) -> None:
     )
     with pytest.raises(SettingsError) as caught:
         load(path, {})
-    assert "profiles.x.scheduler.backend: a scheduler cannot be a notebook's job" in str(caught.value)
+    assert "profiles.x.scheduler.backend: a scheduler cannot be a notebook's job" in str(
+        caught.value
+    )

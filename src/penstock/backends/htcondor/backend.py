@@ -14,18 +14,18 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from penstock.backends import payload
 from penstock.backends.base import Capabilities
 from penstock.backends.command import Commands, Done
+from penstock.backends.extras import with_extras
+from penstock.backends.hints import Hints
 from penstock.backends.htcondor import parse, replies, submit
 from penstock.backends.htcondor.acting import Acting, Actor, Actors
 from penstock.backends.htcondor.files import Files
 from penstock.backends.htcondor.watched import Watched
 from penstock.backends.owner import Identity
 from penstock.backends.records import Record, Records
-from penstock.model.errors import BackendError, Full, Rejected, Unavailable, Uncertain
+from penstock.model.errors import BackendError, Full, Rejected, Unavailable
 from penstock.model.ids import BatchId
 from penstock.model.job import Batch, Job, Phase, Snapshot
 from penstock.settings.htcondor import HTCondorJobSettings
@@ -92,24 +92,19 @@ class HTCondorBackend(Watched):
         self._times = {"remember": remember, "grace": grace, "lease": lease}
         self._records = Records(directory / "batches")
         self._files = Files(files, timeout=commands.timeout)
-        self._hints: set[asyncio.Event] = set()
+        self._hints = Hints(SOON)
         self._forgotten: dict[str, None] = {}
         self._sound = True
 
     async def submit(self, batch: Batch) -> None:
         """One ``condor_submit`` for the batch's owner."""
         payload.check(batch, "HTCondor", most=self.capabilities.max_batch)
-        jobs = self._settings_of(batch)
+        jobs = with_extras(self._jobs, batch.extras)
         actor = await self._actors.of(batch.owner)
         identity = await self._file_identity(batch.owner)
         script = submit.job_script(batch)
         place = self._files.place(batch.owner, batch.id.tag)
-        try:
-            self._records.reserve(batch.id, Record(batch.owner, place))
-        except FileExistsError:
-            raise Uncertain(f"{batch.id.tag} was submitted before; it is not again") from None
-        except OSError as error:
-            raise Unavailable(f"the gateway cannot note a submission: {error.strerror}") from error
+        self._records.reserve(batch.id, Record(batch.owner, place))
         try:
             name = submit.program(batch)
             await self._files.write(batch.owner, batch.id.tag, name, script, identity)
@@ -119,7 +114,12 @@ class HTCondorBackend(Watched):
                 await self._files.remove(batch.owner, batch.id.tag, identity)
             self._records.drop(batch.id)
             raise
-        self._hint()
+        self._hints.give()
+
+    def time_limit(self, extras: Mapping[str, object]) -> float | None:
+        """As ``Timed.time_limit``: what the jobs or their pool say."""
+        jobs = with_extras(self._jobs, extras)
+        return min((each for each in (jobs.time, jobs.pool_time) if each is not None), default=None)
 
     async def _submit(
         self, batch: Batch, jobs: HTCondorJobSettings, actor: Actor, place: str
@@ -164,7 +164,7 @@ class HTCondorBackend(Watched):
             *(self._cancel(owner, clusters) for owner, clusters in procs.items()),
             return_exceptions=True,
         )
-        self._hint()
+        self._hints.give()
         for result in results:
             if result is not None:
                 raise result
@@ -198,18 +198,9 @@ class HTCondorBackend(Watched):
                 return Unavailable(f"HTCondor did not remove {job.native}: {replies.said(errors)}")
         return None
 
-    async def changes(self) -> AsyncIterator[None]:
+    def changes(self) -> AsyncIterator[None]:
         """Yields soon after a submission or removal of ours; HTCondor itself tells nobody."""
-        hint = asyncio.Event()
-        self._hints.add(hint)
-        try:
-            while True:
-                await hint.wait()
-                hint.clear()
-                await asyncio.sleep(SOON)
-                yield
-        finally:
-            self._hints.discard(hint)
+        return self._hints.changes()
 
     async def logs(self, job: Job, *, tail: int) -> str:
         """The end of a job's output: what came back, or from its machine while it runs."""
@@ -246,10 +237,7 @@ class HTCondorBackend(Watched):
                 with contextlib.suppress(Rejected):
                     identity = await self._file_identity(record.owner)
                     await self._files.remove(record.owner, batch.tag, identity)
-            try:
-                self._records.drop(batch)
-            except OSError as error:
-                raise Unavailable(f"the note of {batch.tag} stays: {error.strerror}") from error
+            self._records.drop(batch)
         self._forgotten[cluster] = None
         while len(self._forgotten) > _FORGOTTEN:
             del self._forgotten[next(iter(self._forgotten))]
@@ -273,17 +261,6 @@ class HTCondorBackend(Watched):
             name, *words, identity=actor.identity, data=data, environ=actor.environ
         )
 
-    def _settings_of(self, batch: Batch) -> HTCondorJobSettings:
-        own = self._jobs.model_dump(exclude_unset=True)
-        try:
-            return HTCondorJobSettings.model_validate({**own, **batch.extras})
-        except ValidationError as error:
-            raise Rejected(
-                "; ".join(
-                    f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
-                )
-            ) from None
-
     async def _file_identity(self, owner: str) -> Identity | None:
         """With whose rights a user's files are touched; None: they are the gateway's own."""
         return None if self._own_files else await self._actors.identity(owner)
@@ -292,7 +269,3 @@ class HTCondorBackend(Watched):
         """An old token is a usual reason for not being let in."""
         if isinstance(failure, Unavailable):
             self._actors.forget(owner)
-
-    def _hint(self) -> None:
-        for hint in self._hints:
-            hint.set()

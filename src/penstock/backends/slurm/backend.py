@@ -15,19 +15,19 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from penstock.backends import payload
 from penstock.backends.base import Capabilities
 from penstock.backends.command import Commands
+from penstock.backends.extras import with_extras
+from penstock.backends.hints import Hints
 from penstock.backends.insight import Figure, Finding
+from penstock.backends.records import Record, Records
 from penstock.backends.slurm import doctor, parse, script, sharing
 from penstock.backends.slurm.acting import Acting, Itself, Output
 from penstock.backends.slurm.leaving import Leaving
 from penstock.backends.slurm.measure import Measure
-from penstock.backends.slurm.records import Record, Records
 from penstock.model.demand import Demand
-from penstock.model.errors import Full, Rejected, Unavailable, Uncertain
+from penstock.model.errors import Full, Rejected, Unavailable
 from penstock.model.job import Batch, Job, Snapshot
 from penstock.settings.backends import SlurmJobSettings
 from penstock.settings.figures import SlurmFigureSettings
@@ -81,7 +81,7 @@ class SlurmBackend:
         self.figures_period = figures.period
         self._demands = demands
         self._measure = Measure(commands, figures, demands, self._jobs)
-        self._hints: set[asyncio.Event] = set()
+        self._hints = Hints(SOON)
         self._forgotten: dict[str, None] = {}
         self._leaving = Leaving(self._end, time.monotonic)
         self._limits_known = False
@@ -91,25 +91,20 @@ class SlurmBackend:
         """One ``sbatch`` as the batch's owner."""
         await self._learn_limits()
         payload.check(batch, self._commands.system, most=self.capabilities.max_batch)
-        jobs = self._settings_of(batch.extras)
+        jobs = with_extras(self._jobs, batch.extras)
         logs = (jobs.log_directory or "").replace("{user}", batch.owner)
         text = script.job_script(batch, logs, self._scratch, jobs)
-        try:
-            self._records.reserve(batch.id, Record(batch.owner, logs))
-        except FileExistsError:
-            raise Uncertain(f"{batch.id.tag} was submitted before; it is not again") from None
-        except OSError as error:
-            raise Unavailable(f"the gateway cannot note a submission: {error.strerror}") from error
+        self._records.reserve(batch.id, Record(batch.owner, logs))
         try:
             await self.acting.submit(batch.owner, script.arguments(batch, jobs), text)
         except (Rejected, Unavailable, Full):
             self._records.drop(batch.id)
             raise
-        self._hint()
+        self._hints.give()
 
     def time_limit(self, extras: Mapping[str, object]) -> float | None:
         """As ``Timed.time_limit``: what ``--time`` will say."""
-        time = self._settings_of(extras).time
+        time = with_extras(self._jobs, extras).time
         return None if time is None else 60.0 * script.minutes(time)
 
     async def observe(self) -> Snapshot:
@@ -136,7 +131,7 @@ class SlurmBackend:
         try:
             await self._leaving.carry_out(await self._look(), {sharing.key(job) for job in jobs})
         finally:
-            self._hint()
+            self._hints.give()
 
     async def _end(self, owner: str, ending: sharing.Ending) -> None:
         try:
@@ -147,18 +142,9 @@ class SlurmBackend:
         except Rejected as error:
             raise Unavailable(f"jobs of {owner} cannot be cancelled: {error}") from None
 
-    async def changes(self) -> AsyncIterator[None]:
+    def changes(self) -> AsyncIterator[None]:
         """Yields soon after a submission or cancellation of ours; Slurm itself tells nobody."""
-        hint = asyncio.Event()
-        self._hints.add(hint)
-        try:
-            while True:
-                await hint.wait()
-                hint.clear()
-                await asyncio.sleep(SOON)
-                yield
-        finally:
-            self._hints.discard(hint)
+        return self._hints.changes()
 
     async def logs(self, job: Job, *, tail: int) -> str:
         """The end of a job's output where this machine can see it, read with the owner's rights."""
@@ -176,10 +162,7 @@ class SlurmBackend:
                 # The account may be gone, and its files are the site's to keep or not.
                 with contextlib.suppress(Rejected):
                     await self.acting.remove(record.owner, Output(record.logs, batch))
-            try:
-                self._records.drop(batch)
-            except OSError as error:
-                raise Unavailable(f"the note of {batch.tag} stays: {error.strerror}") from error
+            self._records.drop(batch)
         self._forgotten[cluster] = None
         while len(self._forgotten) > _FORGOTTEN:
             del self._forgotten[next(iter(self._forgotten))]
@@ -222,18 +205,3 @@ class SlurmBackend:
         self._limits_known = True
         if size is not None:
             self.capabilities = replace(self.capabilities, max_batch=min(size, MOST))
-
-    def _settings_of(self, extras: Mapping[str, object]) -> SlurmJobSettings:
-        own = self._jobs.model_dump(exclude_unset=True)
-        try:
-            return SlurmJobSettings.model_validate({**own, **extras})
-        except ValidationError as error:
-            raise Rejected(
-                "; ".join(
-                    f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
-                )
-            ) from None
-
-    def _hint(self) -> None:
-        for hint in self._hints:
-            hint.set()
