@@ -55,6 +55,8 @@ def main() -> int:
         command = container_words(container, here, missing) + command
         for bind in missing:
             print(f"penstock: there is no {bind} here to bind", flush=True)
+        # Where nobody may mount a .sif it is unpacked, and stays in /tmp when the job is killed.
+        os.environ.setdefault("APPTAINER_TMPDIR", here)
     if order["proxy"]:
         place = INSIDE if container else here
         os.environ["X509_USER_PROXY"] = place + "/" + order["proxy"]
