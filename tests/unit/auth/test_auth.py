@@ -178,7 +178,7 @@ def test_throttle() -> None:
 # Passwords
 
 
-@pytest.mark.parametrize("hashed", [BCRYPT, BCRYPT_2Y])
+@pytest.mark.parametrize("hashed", [BCRYPT, BCRYPT_2Y], ids=["2b", "2y"])
 def test_bcrypt(hashed: str) -> None:
     assert verify(hashed, "geheim")
     assert not verify(hashed, "Geheim")
