@@ -61,7 +61,12 @@ time.sleep(1000)
 
 @pytest.fixture(scope="module")
 def pool():
-    yield from started("23.9", cpus=16, extra=universe(installed("23.9")))
+    version = os.environ.get("PENSTOCK_TEST_CONDOR_VERSION", "23.9")
+    for pool in started(version, cpus=16, extra=universe(installed(version))):
+        asked = ("HasSandboxImage", "HasSIF", "SingularityOfflineReason")
+        told = pool.run("condor_status", "-af", *asked).stdout
+        assert told.startswith("true true"), f"no user namespaces on this machine? {told}"
+        yield pool
 
 
 @pytest.fixture(scope="module")
