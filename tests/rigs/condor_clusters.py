@@ -36,6 +36,7 @@ PROFILE = """
 [profiles.{name}.scheduler]
 backend = "{scheduler}"
 python = "{{python}}"
+{more}
 """
 
 GROUP = """
@@ -53,10 +54,12 @@ def backend(name: str, pool, more: str = "") -> str:
     return BACKEND.format(name=name, pool=pool, more=more)
 
 
-def profile(name: str, scheduler: str = "htcondor", **groups: str | tuple[str, str]) -> str:
-    """TOML of a profile: where its scheduler runs, and worker groups with the backend of each, or
-    that and more; to be formatted with ``python``."""
-    text = PROFILE.format(name=name, scheduler=scheduler)
+def profile(
+    name: str, scheduler: str = "htcondor", more: str = "", **groups: str | tuple[str, str]
+) -> str:
+    """TOML of a profile: where its scheduler runs and ``more`` of that, and worker groups with the
+    backend of each, or that and more; to be formatted with ``python``."""
+    text = PROFILE.format(name=name, scheduler=scheduler, more=more)
     for group, of in (groups or {"default": "htcondor"}).items():
         backend, more = of if isinstance(of, tuple) else (of, "")
         text += GROUP.format(name=name, group=group, backend=backend, more=more)

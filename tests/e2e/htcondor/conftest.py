@@ -4,52 +4,51 @@ import gc
 
 import pytest
 
+from rigs.condor_clusters import backend, profile
 from rigs.facility import running_facility
 
-PROFILES = """
-[backends.htcondor]
-type = "htcondor"
-bin = "{pool.bin}"
-config = "{pool.config}"
-directory = "{pool.files}"
-period = "500 ms"
-timeout = "6 s"
-visibility = "5 s"
-grace = "10 s"
+MORE = """
+lease = "20 s"
 
 [backends.htcondor.jobs]
 time = "30 min"
 
 [backends.htcondor.jobs.attributes]
 isDaskJob = true
-
-[profiles.htcondor.scheduler]
-backend = "htcondor"
-python = "{{python}}"
-
-[profiles.htcondor.workers.default]
-backend = "htcondor"
-python = "{{python}}"
-memory = "1 GiB"
-nanny = false
-
-[profiles.misled.scheduler]
-backend = "htcondor"
-python = "{{python}}"
-
+"""
+UNFETCHED = 'extras = {{ transfer_input_files = ["/nowhere/data"] }}'
+NEVER = """
+[profiles.htcondor.workers.never.extras]
+requirements = 'Name == "nowhere"'
+periodic_remove = "JobStatus == 1 && time() - QDate > 20"
+"""
+PROFILES = "".join(
+    [
+        profile("htcondor", default="htcondor", never=("htcondor", NEVER)),
+        profile("near", "local", default="htcondor", spoiled=("htcondor", UNFETCHED)),
+        profile("unfetched", more=UNFETCHED),
+        profile(
+            "misled",
+            more="""
 [profiles.misled.scheduler.extras.submit]
 use_x509userproxy = "true"
 x509userproxy = "/nowhere/x509up"
-
+""",
+        ),
+        """
 [profiles.absent.scheduler]
 backend = "htcondor"
 python = "/nowhere/bin/python"
-"""
+""",
+    ]
+)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def facility(unix_users, condor_pool):
-    with running_facility(unix_users, PROFILES.format(pool=condor_pool)) as facility:
+    with running_facility(
+        unix_users, backend("htcondor", condor_pool, MORE) + PROFILES
+    ) as facility:
         yield facility
 
 

@@ -4,26 +4,10 @@ fails for it, and users read what is going on.
 
 from __future__ import annotations
 
-import pytest
 from dask_gateway.client import ClusterStatus
 
-from rigs.condor_clusters import backend, events, jobs, profile, running, serving, told
-from rigs.facility import running_facility
+from rigs.condor_clusters import events, jobs, running, serving, told
 from rigs.gateway import wait_until
-
-LEASE = """
-lease = "20 s"
-[backends.htcondor.jobs]
-time = "30 min"
-"""
-
-
-@pytest.fixture(scope="module")
-def facility(unix_users, condor_pool):
-    config = backend("htcondor", condor_pool, LEASE)
-    config += profile("htcondor") + profile("near", "local", default="htcondor")
-    with running_facility(unix_users, config) as facility:
-        yield facility
 
 
 def is_running(gateway, cluster) -> bool:

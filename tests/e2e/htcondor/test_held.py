@@ -5,22 +5,10 @@ from __future__ import annotations
 import pytest
 from dask_gateway.client import ClusterStatus, GatewayClusterError
 
-from rigs.condor_clusters import backend, events, jobs, profile, running, scale, serving, told
-from rigs.facility import running_facility
+from rigs.condor_clusters import events, jobs, running, scale, serving, told
 from rigs.gateway import wait_until
 
-UNFETCHED = 'extras = {{ transfer_input_files = ["/nowhere/data"] }}'
 WORDS = "reading from file /nowhere/data: (errno 2) No such file or directory"
-
-
-@pytest.fixture(scope="module")
-def facility(unix_users, condor_pool):
-    config = backend("htcondor", condor_pool) + profile("htcondor")
-    config += profile("near", "local", default="htcondor", spoiled=("htcondor", UNFETCHED))
-    config += profile("unfetched") + "[profiles.unfetched.scheduler.extras]\n"
-    config += 'transfer_input_files = ["/nowhere/data"]\n'
-    with running_facility(unix_users, config) as facility:
-        yield facility
 
 
 def test_a_worker_that_a_person_holds_is_kept_and_one_that_cannot_start_is_not(facility, condor):

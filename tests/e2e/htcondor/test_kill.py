@@ -7,26 +7,11 @@ from __future__ import annotations
 import contextlib
 
 import aiohttp
-import pytest
 
-from rigs.condor_clusters import backend, events, jobs, profile, scale, serving
-from rigs.facility import running_facility
+from rigs.condor_clusters import events, jobs, scale, serving
 from rigs.gateway import wait_until
 
 GIVE_UP = "10"
-NEVER = """
-[profiles.htcondor.workers.never.extras]
-requirements = 'Name == "nowhere"'
-periodic_remove = "JobStatus == 1 && time() - QDate > 20"
-"""
-
-
-@pytest.fixture(scope="module")
-def facility(unix_users, condor_pool):
-    config = backend("htcondor", condor_pool)
-    config += profile("htcondor", default="htcondor", never=("htcondor", NEVER))
-    with running_facility(unix_users, config) as facility:
-        yield facility
 
 
 @contextlib.contextmanager
