@@ -127,7 +127,7 @@ def read_answer(done: Done, owner: str) -> Answer:
 
 def _sudo_error(done: Done, owner: str) -> BackendError:
     """The helper never spoke: sudo's words, and whether they are about this user alone."""
-    words = parse.said(done.errors)
+    words = parse.said(done.errors).removeprefix("sudo: ")
     if _NOT_FOR_THIS_USER.search(done.errors):
         return Rejected(
             f"the gateway may not start jobs as user {owner} (sudo: {words}); ask its admins to "

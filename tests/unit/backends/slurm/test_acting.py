@@ -189,6 +189,7 @@ def test_words_of_sudo(words, kind):
         with pytest.raises(kind) as caught:
             sudo.read_answer(Done(1, output, words), "bob")
         assert words.removeprefix("sudo: ") in str(caught.value)
+        assert "sudo: sudo:" not in str(caught.value)
         assert "docs/admin/slurm-users.md" in str(caught.value)
 
 
