@@ -27,6 +27,9 @@ from rigs.gateway import GatewayRig
 PASSWORD = "only for the bench"
 ROOT = Path(__file__).parents[1]
 
+_clients: list[Gateway] = []
+"""Kept until Python ends: a client that is deleted closes itself once more, which fails."""
+
 
 class Pool:
     """The pool with what the bench asks of it, and one user who submits."""
@@ -153,8 +156,9 @@ def penstock(pool: Pool) -> Iterator[Server]:
     users.write_text(f"{pool.user}:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()}")
     try:
         rig.start()
-        # Never closed: dask_gateway's client says at its end that it was closed already.
-        yield Server(rig, pool.user, Gateway(rig.address, auth=BasicAuth(pool.user, PASSWORD)))
+        with Gateway(rig.address, auth=BasicAuth(pool.user, PASSWORD)) as client:
+            _clients.append(client)
+            yield Server(rig, pool.user, client)
     finally:
         rig.stop()
 
