@@ -97,7 +97,7 @@ bench-control: $(VENV)/.dev ## 1,000 clusters of 100 workers on the fake backend
 changelog: $(VENV)/.dev ## move changelog.d/ into CHANGELOG.md: make changelog VERSION=0.2.0
 	@$(BIN)/python tools/changelog.py build '$(VERSION)'
 
-wheel: $(VENV)/.dev ## build the wheel into dist/
+wheel: $(VENV)/.made ## build the wheel into dist/
 	@$(PIP) wheel --no-deps --wheel-dir dist .
 
 clean: ## delete .venv, caches and whatever was built

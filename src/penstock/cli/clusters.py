@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -69,10 +69,14 @@ def _find(gateway: Any, start: str | None) -> str:
 
 
 def _chosen(options: Mapping[str, Any]) -> str:
-    """A cluster's options in a line; of variables only the names, as values may be secrets."""
-    shown = {key: value for key, value in options.items() if value not in ("", None, {}, [])}
+    """A cluster's options in a line; of variables only the names, as values may be secrets.
+
+    Those that were not passed on stand in its events.
+    """
+    nothing: tuple[object, ...] = ("", None, {}, [])
+    shown = {k: v for k, v in options.items() if v not in nothing and k != "env_dropped"}
     for key, value in shown.items():
-        if isinstance(value, Mapping):
+        if not isinstance(value, str) and isinstance(value, Collection):
             shown[key] = ",".join(map(str, value))
     return "  ".join(f"{key}={value}" for key, value in shown.items())
 
