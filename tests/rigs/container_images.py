@@ -12,7 +12,9 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from rigs.apptainer_install import apptainer
 from rigs.environments import environment
@@ -49,7 +51,8 @@ def universe(tree: Path) -> str:
             _build(trial / "singularity_test_sandbox", trial / "exit_37.sif")
         # HTCondor tries it out as root, who in a virtual machine may lack what apptainer would keep.
         start = images / "singularity"
-        start.write_text(f'#!/bin/sh\nAPPTAINER_NO_PRIVS=1 exec {apptainer()} "$@"\n')
+        words = f"APPTAINER_NO_PRIVS=1 APPTAINER_CONFIGDIR={images}/config"
+        start.write_text(f'#!/bin/sh\n{words} exec {apptainer()} "$@"\n')
         start.chmod(0o755)
     return f"SINGULARITY = {start}"
 
@@ -109,16 +112,18 @@ def _build(image: Path, into: Path, *options: str) -> None:
     """One image from another, quickly rather than small."""
     options += ("--mksquashfs-args", "-comp zstd -Xcompression-level 1")
     made, cache = into.with_suffix(".new"), into.with_suffix(".cache")
-    kept = {"APPTAINER_TMPDIR": str(into.parent), "APPTAINER_CACHEDIR": str(cache)}
-    _run(str(apptainer()), "build", "--force", *options, str(made), str(image), environ=kept)
+    kept = {"TMPDIR": into.parent, "CACHEDIR": cache, "CONFIGDIR": cache}  # none at home
+    _run(str(apptainer()), "build", "--force", *options, str(made), str(image), places=kept)
     shutil.rmtree(cache, ignore_errors=True)
     _run("chmod", "a+rX", str(made))
     made.rename(into)
 
 
-def _run(*command: str, environ: dict[str, str] | None = None) -> str:
+def _run(*command: str, places: Mapping[str, Path] = MappingProxyType({})) -> str:
+    """``places``: Apptainer's."""
+    environ = {f"APPTAINER_{name}": str(place) for name, place in places.items()}
     done = subprocess.run(
-        command, capture_output=True, text=True, umask=0o022, env={**os.environ, **(environ or {})}
+        command, capture_output=True, text=True, umask=0o022, env={**os.environ, **environ}
     )
     assert done.returncode == 0, f"{command[0]}: {done.stdout[-1000:]}{done.stderr[-1000:]}"
     return done.stdout
