@@ -230,7 +230,7 @@ class Helper:
             output, errors = talk(process, data, hopeless)
         except Late:
             process.kill()
-            process.communicate()
+            process.wait()
             return {"code": None, "errors": "", "output": ""}
         return {
             "code": process.returncode,
