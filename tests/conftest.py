@@ -38,7 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.basetemp = f"{base}/t"
 
 
+@pytest.hookimpl(tryfirst=True)  # before the plugin reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests share a process."""
     share_out(items)
 
 
