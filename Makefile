@@ -73,7 +73,7 @@ need-test-tools:
 	[ -z "$$missing" ] || { echo "The tests need more: sudo apt install$$missing" >&2; exit 1; }
 
 test: need-test-tools check ## static checks, then the whole suite
-	@$(BIN)/python -m pytest -n $(N) --dist loadgroup $(T)
+	@$(BIN)/python -m pytest -n $(N) --dist loadscope --no-loadscope-reorder $(T)
 
 # --- demo and benches --------------------------------------------------------------------------
 

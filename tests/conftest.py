@@ -10,7 +10,7 @@ from typing import Any
 import hypothesis  # here: its plugin imports the rest at the end, deep in the stack; ast.parse may fail there
 import pytest
 
-from rigs.lanes import share_out
+from rigs.lanes import Lanes, in_order
 from rigs.leftovers import Leftovers
 
 pytest_plugins = ["rigs.users", "rigs.slurm", "rigs.slurm_acting", "rigs.condor_pools"]
@@ -38,10 +38,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.basetemp = f"{base}/t"
 
 
-@pytest.hookimpl(tryfirst=True)  # before the plugin reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    in_order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
     """Say which tests share a process."""
-    share_out(items)
+    return Lanes(config, log)
 
 
 @pytest.hookimpl(trylast=True)
