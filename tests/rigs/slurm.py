@@ -239,6 +239,11 @@ class Slurm:
         living = "PD,R,S,CF,CG"
         self.wait_for(lambda: not self.squeue("JobID", states=living), "no job is left")
 
+    def sweep(self) -> None:
+        """Take away what jobs that earlier tests killed hard have left; no job may be there."""
+        for place in (self.directory / "scratch").glob("penstock-*"):
+            shutil.rmtree(place)
+
     def node_states(self) -> dict[str, str]:
         done = self.run("sinfo", "-h", "-N", "-o", "%N|%T", check=False)
         return dict(line.split("|") for line in done.stdout.split() if "|" in line)
@@ -308,6 +313,8 @@ def slurm_cluster() -> Iterator[Slurm]:
 
 @pytest.fixture
 def slurm(slurm_cluster: Slurm) -> Iterator[Slurm]:
-    """The session's cluster, without a job of anybody's after the test."""
+    """The session's cluster, without a job of anybody's before and after the test."""
+    slurm_cluster.cancel_all()
+    slurm_cluster.sweep()
     yield slurm_cluster
     slurm_cluster.cancel_all()
