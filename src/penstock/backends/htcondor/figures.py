@@ -59,7 +59,7 @@ Table = Mapping[tuple[str, ...], Sum]
 def count(text: str) -> dict[tuple[str, ...], Sum]:
     """Jobs by user and state. Raises Unavailable for a garbled answer."""
     found: dict[tuple[str, ...], Sum] = defaultdict(Sum)
-    for line in text.splitlines():
+    for line in text.split("\n"):
         words = line.split(maxsplit=4)
         if not words:
             continue
@@ -76,7 +76,7 @@ def count_slots(text: str) -> dict[tuple[str, ...], Sum]:
     their owners'). A machine whose parts are claimed counts where the rest of it is."""
     states = ("claimed", "unclaimed", "unavailable")
     found: dict[tuple[str, ...], Sum] = {(state,): Sum() for state in states}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         words = [word.strip().strip('"') for word in line.split("\t")]
         if len(words) != 6:
             continue

@@ -52,7 +52,7 @@ def of_machine(requirements: str) -> str:
 def parse(text: str) -> list[Machine]:
     """What ``condor_status`` says; a line that is none of a machine's is left out."""
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         words = [word.strip() for word in line.split("\t")]
         if len(words) < 5:
             continue

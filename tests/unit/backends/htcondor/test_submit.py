@@ -59,7 +59,7 @@ def read(place, text) -> dict[str, str]:
     """The ad of the first job."""
     done = submitted(place, text)
     assert done.returncode == 0, done.stderr + text
-    lines = [line.partition("=") for line in done.stdout.splitlines() if "=" in line]
+    lines = [line.partition("=") for line in done.stdout.split("\n") if "=" in line]
     ad: dict[str, str] = {}
     for key, _, value in lines:
         ad.setdefault(key.strip(), value.strip())
