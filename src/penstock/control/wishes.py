@@ -24,14 +24,14 @@ class Wishes:
         """A fixed number of workers; returns what is granted, and why when it is fewer."""
         check_active(entry.cluster)
         if entry.cluster.spec.default_group is None:
-            return 0, self._not_ours(entry, f"Asked for {count} workers")
+            return 0, self._not_ours(entry, f"Asked for {_workers(count)}")
         group = worker_group(entry.cluster, group)
         granted, limited = grant(entry.cluster, group, count)
         await self._write(entry, group, Scaling(count=granted))
         if entry.link is not None:
             total = sum(scaling.count for scaling in entry.cluster.scaling.values())
             entry.link.send({"op": "scale", "count": total})
-        self._note(entry, "scaled", f"Scaled to {granted} workers", group)
+        self._note(entry, "scaled", f"Scaled to {_workers(granted)}", group)
         return granted, limited
 
     async def adapt(
@@ -52,8 +52,8 @@ class Wishes:
         if maximum is not None:
             high, limited = grant(entry.cluster, group, maximum)
         await self._write(entry, group, Scaling(adaptive=True, minimum=low, maximum=high))
-        bounds = f"at least {low}" if high is None else f"{low} to {high}"
-        self._note(entry, "adapts", f"Adapts to the load with {bounds} workers", group)
+        bounds = f"at least {_workers(low)}" if high is None else f"{low} to {_workers(high)}"
+        self._note(entry, "adapts", f"Adapts to the load with {bounds}", group)
         return limited
 
     async def stay(self, entry: Entry, group: str | None) -> str | None:
@@ -68,7 +68,7 @@ class Wishes:
         now, room = entry.current().get(group, 0), room_for(entry.cluster, group)
         count = now if room is None else min(now, room)
         await self._write(entry, group, Scaling(count=count))
-        self._note(entry, "adapts", f"Does not adapt any more, stays at {count} workers", group)
+        self._note(entry, "adapts", f"Does not adapt any more, stays at {_workers(count)}", group)
         return None
 
     def _not_ours(self, entry: Entry, what: str) -> str:
@@ -132,3 +132,7 @@ def adapt_message(cluster: Cluster) -> dict[str, Any]:
             minimum = scaling.minimum + fixed
             return {"op": "adapt", "active": True, "minimum": minimum, "maximum": maximum}
     return {"op": "adapt", "active": False, "minimum": 0, "maximum": None}
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker" if count == 1 else f"{count} workers"

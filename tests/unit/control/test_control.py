@@ -375,6 +375,24 @@ def test_a_worker_that_dies_is_replaced_and_the_user_reads_why() -> None:
     play(story)
 
 
+def test_events_of_wishes_say_worker_or_workers() -> None:
+    async def story(world: World) -> None:
+        await world.running(workers=1)
+        await world.control.scale(world.name, 2)
+        await world.control.adapt(world.name, active=True, maximum=1)
+        await world.control.adapt(world.name, active=True, minimum=1)
+        assert await world.texts("scaled") == [
+            "Scaled to 1 worker of group cpu.",
+            "Scaled to 2 workers of group cpu.",
+        ]
+        assert await world.texts("adapts") == [
+            "Adapts to the load with 0 to 1 worker of group cpu.",
+            "Adapts to the load with at least 1 worker of group cpu.",
+        ]
+
+    play(story)
+
+
 def test_workers_that_never_serve_stop_their_group_and_leave_the_cluster_alive() -> None:
     async def story(world: World) -> None:
         await world.running(worker_tries=3)
