@@ -33,6 +33,8 @@ async def json_object(request: web.Request) -> dict[str, object]:
         raise web.HTTPRequestTimeout(
             text=f"The request's body did not arrive within {PATIENCE:.0f} s."
         ) from None
+    except ConnectionError:  # a job that was killed half-way through its report, for instance
+        raise Invalid("The connection ended before the whole body had arrived.") from None
     try:
         value = json.loads(raw, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
