@@ -9,6 +9,7 @@ holds what the server's sections of type ``htcondor`` hold, and the keys of ``Im
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -73,10 +74,17 @@ def configured() -> Site:
     if other:
         return Site(_plain(other), images)
     backend = {key: value for key, value in given.items() if key not in known}
-    directory = os.environ.get("CONDOR_BIN_DIR")
+    directory = os.environ.get("CONDOR_BIN_DIR") or _tools_in_path()
     if directory and "bin" not in backend:
         backend["bin"] = directory
     return Site({"type": "htcondor", **backend}, images)
+
+
+def _tools_in_path() -> str | None:
+    """Where HTCondor's tools are by this process's PATH, such as a conda environment of the user's:
+    the backend looks in the system's usual directories alone, as it must on a server."""
+    found = shutil.which("condor_submit")
+    return None if found is None else str(Path(found).absolute().parent)
 
 
 def gateway_section() -> dict[str, Any]:

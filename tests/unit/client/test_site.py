@@ -16,6 +16,7 @@ HUB = "registry.hub.docker.com"
 def alone(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CONDOR_BIN_DIR", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     before = dict(os.environ)
     yield
     for name in os.environ.keys() - before.keys():
@@ -46,6 +47,20 @@ def test_keys_of_images_and_of_htcondor(monkeypatch):
         "jobs": {"rank": "1"},
         "bin": "/opt/condor/bin",
     }
+
+
+def test_tools_are_found_by_the_path_unless_it_is_said_where_they_are(tmp_path, monkeypatch):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "condor_submit").touch(0o755)
+    with dask.config.set({"gateway.htcondor": {}}):
+        assert configured().backend["bin"] == str(tools)
+        monkeypatch.setenv("PATH", "bin")
+        assert configured().backend["bin"] == str(tools)
+        monkeypatch.setenv("CONDOR_BIN_DIR", "/opt/condor/bin")
+        assert configured().backend["bin"] == "/opt/condor/bin"
+    with dask.config.set({"gateway.htcondor": {"bin": "/site/bin"}}):
+        assert configured().backend["bin"] == "/site/bin"
 
 
 def test_another_backend():
