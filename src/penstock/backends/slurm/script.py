@@ -109,6 +109,11 @@ for pid in $pids; do
     wait "$pid"
     status=$?
   done
+  if [ "$status" -gt 128 ]; then # perhaps of a signal just before it ended; 127: it was told
+    wait "$pid" 2>/dev/null
+    again=$?
+    [ "$again" = 127 ] || status=$again
+  fi
   [ "$status" = 0 ] || code=$status
 done
 exit "$code"
