@@ -3,6 +3,7 @@
 Dask itself tells a client what does not match when it connects, but not when the workers come after
 that, as they mostly do: then the first task hangs, and nobody says why. So clients are sent a
 warning as ``distributed.worker.warn`` would send it; clients that are too old to know it ignore it.
+What Dask has told already is not told again.
 """
 
 import time
@@ -81,21 +82,26 @@ class Matching:
 
     def look(self, clients: Iterable[str]) -> None:
         """Count the kinds that do not match, and tell the clients. Those that have only just come
-        wait for the next look: they are not ready for warnings yet."""
+        wait for the next look: they are not ready for warnings yet, and have heard from Dask of the
+        workers that were there before them."""
         known = set(clients)
         states = [("worker", name, state) for name, state in self.scheduler.workers.items()]
         states += [("client", key, self.scheduler.clients.get(key)) for key in known]
         counts: Dict[Kind, int] = {}
         before, self.judged = self.judged, {}
+        stayed: Set[Kind] = set()
         for who, name, state in states:
             said = getattr(state, "versions", None)
             last = before.get(name)
             if last is None or last[0] is not said:
                 last = (said, self.judge(kind_of(who, said)))
+            elif last[1] is not None:
+                stayed.add(last[1])
             self.judged[name] = last
             self.count(counts, last[1])
         self.found = counts
         self.told = {(key, kind) for key, kind in self.told if key in known}
+        self.told |= {(key, kind) for key in known - self.seen for kind in stayed}
         for key in known & self.seen:
             self.tell(key)
         self.seen = known

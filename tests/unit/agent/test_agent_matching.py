@@ -90,9 +90,9 @@ def test_clients_are_warned_once_of_each_kind_whenever_they_come():
     assert cluster.look() == []  # who has only just come is not ready
     assert cluster.look() == [("early", words)]
     assert cluster.look() == []
-    cluster.connect("late")
+    cluster.connect("late")  # Dask tells it: these workers were there before
     assert cluster.look() == []
-    assert cluster.look() == [("late", words)]
+    assert cluster.look() == []
     other = OLD._replace(dask="1")
     cluster.add_workers(other)
     assert sorted(cluster.look()) == [
@@ -101,6 +101,18 @@ def test_clients_are_warned_once_of_each_kind_whenever_they_come():
     cluster.workers.clear()
     assert cluster.look() == []
     assert cluster.matching.report() == []
+
+
+def test_workers_that_come_together_with_a_client_are_told_of():
+    """Dask may have looked at the workers before these were there."""
+    cluster = Cluster()
+    cluster.add_workers(OLD)
+    cluster.look()
+    cluster.workers.clear()
+    cluster.connect("one")
+    cluster.add_workers(OLD)
+    assert cluster.look() == []
+    assert cluster.look() == [("one", mismatch_warning(OWN, OLD))]
 
 
 def test_a_client_of_other_versions_is_reported_and_hears_of_it_from_dask():
