@@ -62,7 +62,7 @@ class Process:
 
     async def run(self) -> None:
         """From ``ready`` to ``end``. Raises PenstockError when it cannot begin."""
-        backend, place = make_backend(self._order.backend, self._order.gateway)
+        backend, place = await make_backend(self._order.backend, self._order.gateway)
         try:
             await backend.observe()  # what is not installed, or lets nobody in, is told at once
             hands = Hands(
