@@ -13,9 +13,19 @@ from typing import Any
 from dask_gateway import GatewayCluster as BaseCluster
 from dask_gateway import GatewayWarning
 
+from penstock.client.telling import telling
+
 
 class GatewayCluster(BaseCluster):  # type: ignore[misc]  # dask_gateway has no types
     """As ``dask_gateway.GatewayCluster``."""
+
+    async def _start_async(self) -> None:
+        with telling(self.gateway.address):
+            await self._begin()
+
+    async def _begin(self) -> None:
+        """Make the cluster, or connect to it."""
+        await super()._start_async()
 
     def scale(self, n: int, group: str | None = None) -> Any:
         """Have ``n`` workers in a group (None: the profile's first)."""

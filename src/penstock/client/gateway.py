@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+import atexit
+import weakref
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from dask_gateway import Gateway as BaseGateway
 
 from penstock.client.cluster import GatewayCluster, adapt_group, scale_group
+from penstock.client.telling import telling
 
 __all__ = ["Gateway", "GatewayCluster"]
 
 
 class Gateway(BaseGateway):  # type: ignore[misc]  # dask_gateway has no types
     """As ``dask_gateway.Gateway``, address and credentials from the Dask configuration too."""
+
+    _all: ClassVar[weakref.WeakSet[Gateway]] = weakref.WeakSet()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._all.add(self)
 
     def close(self) -> Any:
         """Close the client; once more is fine."""
@@ -44,6 +53,10 @@ class Gateway(BaseGateway):  # type: ignore[misc]  # dask_gateway has no types
             cluster_name, shutdown_on_close=shutdown_on_close, **self._access()
         )
         return found
+
+    async def _request(self, *args: Any, **kwargs: Any) -> Any:
+        with telling(self.address):
+            return await super()._request(*args, **kwargs)
 
     def _access(self) -> dict[str, Any]:
         return {
@@ -103,3 +116,11 @@ class Gateway(BaseGateway):  # type: ignore[misc]  # dask_gateway has no types
         id), role, group, phase, exit, reason, node, wait (seconds in the queue), and submitted,
         since, expected and ends (seconds since the epoch or None)."""
         return self.sync(self._jobs, cluster_name)
+
+
+@atexit.register
+def _close_sessions() -> None:
+    """A script that ends without closing its gateway is not told of unclosed sessions for that."""
+    for gateway in list(Gateway._all):
+        if not gateway.asynchronous and gateway.loop.asyncio_loop.is_running():
+            gateway.sync(gateway._cleanup)

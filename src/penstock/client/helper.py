@@ -118,6 +118,8 @@ _WORDS = {
     "took": "gets its workers from this notebook now, and no longer from {}.",
     "over": "has ended: {}",
     "refused": "cannot be served by this notebook: {}",
+    "trouble": "gets no workers at the moment: {}",
+    "better": "gets workers again.",
 }
 
 

@@ -21,6 +21,11 @@ from penstock.client.site import configured, gateway_section
 
 __all__ = ["HTCGateway", "HTCGatewayCluster"]
 
+_NO_BASE = (
+    "Where a site has unpacked images, gateway.htcondor.image-base of the Dask configuration says "
+    "where, such as /cvmfs/unpacked.cern.ch."
+)
+
 
 class HTCGatewayCluster(GatewayCluster):
     """A cluster of the gateway; its workers are submitted from here where the profile says so.
@@ -59,19 +64,32 @@ class HTCGatewayCluster(GatewayCluster):
         kwargs.update({name: value for name, value in renamed.items() if value is not None})
         super().__init__(*args, **kwargs)
 
+    def _init_internal(self, **given: Any) -> None:
+        """Made by itself, without a gateway, it finds address and login as ``HTCGateway`` does."""
+        if given.get("address") is not None and given.get("auth") is not None:
+            super()._init_internal(**given)
+            return
+        names = ("address", "proxy_address", "public_address", "auth", "asynchronous", "loop")
+        gateway = HTCGateway(**{name: given.get(name) for name in names})
+        try:
+            super()._init_internal(**{**given, **gateway._access()})
+        finally:
+            if not gateway.asynchronous:
+                gateway.close()
+
     @property
     def helper(self) -> Helper | None:
         """The process that submits the workers, None where the gateway does it itself."""
         return self._helper
 
-    async def _start_async(self) -> None:
+    async def _begin(self) -> None:
         state: str = self.status
         if state == "created":
             self.status = "starting"
             self.name = await self._submit()
         if state in ("created", "starting"):
             await self._lend()
-        await super()._start_async()
+        await super()._begin()
         if self._helper is not None:
             await self._helped(self._helper)
 
@@ -87,7 +105,9 @@ class HTCGatewayCluster(GatewayCluster):
                 )
             except ValueError as error:
                 refused = [name for name in offers if _refused(name, str(error))]
-                if not refused or not self._image:
+                if refused and not self._image:
+                    raise ValueError(f"{error}. {_NO_BASE}") from None
+                if not refused:
                     raise
                 for name in refused:
                     del offers[name]

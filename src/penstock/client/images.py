@@ -46,9 +46,11 @@ def near(path: Path, base: Path) -> str:
         there = sorted(entry.name for entry in parent.iterdir())
     except OSError as error:
         return f": {parent} cannot be looked into ({error.strerror}); is it mounted here?"
-    alike = difflib.get_close_matches(wanted, there, 3, 0.5)
+    alike = difflib.get_close_matches(wanted, there, 3, 0.6)
     if alike:
         return f"; did you mean {' or '.join(str(parent / name) for name in alike)}?"
+    if parent == Path("/"):
+        return f"; there is no /{wanted} here: is it mounted?"
     if not there:
         return f"; {parent} is empty: is it mounted here?"
     return f"; in {parent} there are {', '.join(there[:5])}{', …' if len(there) > 5 else ''}"

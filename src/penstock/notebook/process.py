@@ -2,7 +2,8 @@
 
 Standard input: the order, then ``{"op": "leave", "keep": bool}`` when the notebook closes its
 cluster. Its end without that is the notebook's death. Standard output: JSON lines, ``{"event": …,
-"text": …}``; ``ready`` or ``failed`` first, ``cancelled`` when jobs were told to end, ``end`` last.
+"text": …}``; ``connected`` or ``failed`` first, ``trouble`` when workers cannot be submitted and
+``better`` when they can again, ``cancelled`` when jobs were told to end, ``end`` last.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from penstock.notebook.hands import Hands
 from penstock.notebook.line import Line
 from penstock.notebook.order import Order
 from penstock.notebook.prepare import prepare
+from penstock.notebook.troubles import Troubles
 
 CLEAR = 60.0
 """Seconds that ending all jobs may take."""
@@ -72,7 +74,8 @@ class Process:
                 self._account.pw_name,
                 self._prepare,
             )
-            await self._serve(backend, hands, Line(self._order, place, hands.answer, tell))
+            answer = Troubles(hands.answer, tell).answer
+            await self._serve(backend, hands, Line(self._order, place, answer, tell))
         finally:
             await backend.aclose()
         tell("end")

@@ -11,8 +11,10 @@ import aiohttp
 import dask
 import pytest
 from dask_gateway import BasicAuth, Gateway
-from dask_gateway.client import ClusterStatus, GatewayClusterError
+from dask_gateway.client import ClusterStatus, GatewayClusterError, GatewayServerError
 
+from penstock.client import HTCGateway
+from rigs.facility import free_ports
 from rigs.gateway import wait_until
 from rigs.lending import settled
 
@@ -165,6 +167,26 @@ def test_a_backend_that_cannot_be_fails_the_new_cluster(lending, wrong, told):
     ):
         gateway.new_cluster()
     with lending.gateway() as gateway:
+        assert gateway.list_clusters() == []
+
+
+def test_a_wrong_login_and_a_gateway_that_is_not_there_are_told(lending):
+    wrong = BasicAuth(lending.rig.user, "wrong")
+    nowhere = f"http://127.0.0.1:{free_ports(1)[0]}"
+    for address, told in (
+        (lending.rig.address, "does not accept your login"),
+        (nowhere, "cannot be reached .*refused.*does it run"),
+    ):
+        with HTCGateway(address, auth=wrong) as gateway:
+            for call in (gateway.new_cluster, gateway.list_clusters):
+                with pytest.raises(GatewayServerError, match=f"The gateway {address} {told}"):
+                    call()
+
+
+def test_an_image_that_means_nothing_here_is_told(lending):
+    with lending.gateway() as gateway:
+        with pytest.raises(ValueError, match=r"image' is no option.*gateway\.htcondor\.image-base"):
+            gateway.new_cluster(image="coffeateam/coffea-base-almalinux8:0.7.22-py3.10")
         assert gateway.list_clusters() == []
 
 

@@ -4,7 +4,8 @@ import dask
 import pytest
 from dask_gateway.auth import BasicAuth, JupyterHubAuth
 
-from penstock.client.htcondor import HTCGateway
+from penstock.client.gateway import GatewayCluster
+from penstock.client.htcondor import HTCGateway, HTCGatewayCluster
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +53,21 @@ def test_what_is_configured_wins_over_a_hub_token(monkeypatch):
 def test_an_address_in_the_environment(monkeypatch):
     monkeypatch.setenv("DASK_GATEWAY__ADDRESS", "https://late.example.org")
     assert made({}).address == "https://late.example.org"
+
+
+def test_a_cluster_without_a_gateway_finds_both_too(monkeypatch):
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "token of the hub")
+    given = {}
+    monkeypatch.setattr(GatewayCluster, "_init_internal", lambda self, **all: given.update(all))
+    whole = {**dask.config.get("gateway"), "address": "https://dask.example.org"}
+    with dask.config.set({"gateway": whole}):
+        HTCGatewayCluster(worker_cores=2)
+        assert (given["address"], given["cluster_kwargs"]) == (
+            whole["address"],
+            {"worker_cores": 2},
+        )
+        assert isinstance(given["auth"], JupyterHubAuth)
+        given.clear()
+        HTCGatewayCluster.from_name("a" * 32)
+        assert (given["address"], given["name"]) == (whole["address"], "a" * 32)
+        assert isinstance(given["auth"], JupyterHubAuth)

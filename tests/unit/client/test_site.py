@@ -117,6 +117,8 @@ def test_files_and_addresses(tmp_path):
     assert checked("docker://ncsa/x") == "docker://ncsa/x"
     with pytest.raises(ValueError, match=r"did you mean .*/PublicHealth\.sif\?"):
         checked(f"{tmp_path}/PublicHelth.sif")
+    with pytest.raises(ValueError, match=r"There is no image /q/x/y\.sif; there is no /q here"):
+        checked("/q/x/y.sif")
 
 
 def test_which_image_is_meant(base):
