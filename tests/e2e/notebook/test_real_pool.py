@@ -260,12 +260,19 @@ print("DONE", flush=True)
 """
     process = home.start(cell)
     assert process.stdout is not None
-    line = next(line for line in process.stdout if line.startswith("TOLD"))
-    assert "has expired; renew it" in line
+    text = ""
+    for line in process.stdout:
+        text += line
+        if line.startswith("TOLD"):
+            break
+    assert "has expired; renew it" in said(text, "TOLD")
     write_proxy(home.proxy, hours=12)
     os.chown(home.proxy, pwd.getpwnam(home.user).pw_uid, -1)
     output, _ = process.communicate("\n", timeout=200)
     assert "DONE" in output, output
+    # Whoever looks at the notebook alone has read it there, too, and that it is over.
+    told = (f"no workers at the moment: the X.509 proxy {home.proxy} has exp", "gets workers again")
+    assert [(text + output).count(words) for words in told] == [1, 1], text + output
 
 
 def test_ncsas_notebook_and_a_killed_kernel(home):
