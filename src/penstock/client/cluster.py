@@ -20,7 +20,7 @@ class GatewayCluster(BaseCluster):  # type: ignore[misc]  # dask_gateway has no 
     """As ``dask_gateway.GatewayCluster``."""
 
     async def _start_async(self) -> None:
-        with telling(self.gateway.address):
+        with telling(self.gateway):
             await self._begin()
 
     async def _begin(self) -> None:

@@ -55,7 +55,7 @@ class Gateway(BaseGateway):  # type: ignore[misc]  # dask_gateway has no types
         return found
 
     async def _request(self, *args: Any, **kwargs: Any) -> Any:
-        with telling(self.address):
+        with telling(self):
             return await super()._request(*args, **kwargs)
 
     def _access(self) -> dict[str, Any]:

@@ -32,8 +32,9 @@ class HTCGatewayCluster(GatewayCluster):
 
     ``image``: of Docker Hub, or ``image_registry``; where the site has unpacked images, the workers
     run in that one, else it is the scheduler's alone. ``container_image``: what the workers run in, a .sif
-    file or an unpacked directory. ``cpus`` and ``memory``: other words for ``worker_cores`` and
-    ``worker_memory``. Raises ValueError for an image that is not there, before anything is asked for.
+    file or an unpacked directory. ``cpus``, ``memory`` and ``apptainer_image``: other words for
+    ``worker_cores``, ``worker_memory`` and ``image``, as others' clients have them. Raises ValueError for
+    an image that is not there, before anything is asked for.
     """
 
     status: str
@@ -46,6 +47,7 @@ class HTCGatewayCluster(GatewayCluster):
         *args: Any,
         image: str | None = None,
         image_registry: str | None = None,
+        apptainer_image: str | None = None,
         container_image: str | None = None,
         cpus: float | None = None,
         memory: str | float | None = None,
@@ -53,6 +55,7 @@ class HTCGatewayCluster(GatewayCluster):
     ) -> None:
         images = configured().images
         chosen = kwargs.get("cluster_options")
+        image = image or apptainer_image
         if image is None and chosen is not None and "image" in chosen:
             image = chosen.image or None
         self._image = images.path(image, image_registry, container_image)

@@ -7,21 +7,23 @@ import os
 from collections.abc import Iterator
 
 from aiohttp import ClientConnectorError, ClientResponseError, ClientSSLError
+from dask_gateway import Gateway
 from dask_gateway.client import GatewayServerError
 
 
 @contextlib.contextmanager
-def telling(address: str) -> Iterator[None]:
-    """Around a question to the gateway at ``address``. Raises GatewayServerError when it is not there, or
-    does not accept the login."""
+def telling(gateway: Gateway) -> Iterator[None]:
+    """Around a question to a gateway. Raises GatewayServerError when it is not there, or does not
+    accept the login."""
+    address = gateway.address
     try:
         yield
     except ClientResponseError as error:
         if error.status != 401:
             raise
         raise GatewayServerError(
-            f"The gateway {address} does not accept your login: is the name or the password wrong, "
-            "or is a token over?"
+            f"The gateway {address} does not accept your login ({type(gateway.auth).__name__}): is "
+            "the name or the password wrong, or is a token over?"
         ) from None
     except ClientSSLError:  # its own words are good
         raise

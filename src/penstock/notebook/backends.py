@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import platform
 import socket
 from collections.abc import Collection, Mapping
@@ -56,26 +57,43 @@ async def make_backend(section: Mapping[str, object], gateway: str) -> tuple[Bac
         return slurm, f"slurm {settings.config or ''} as {me}"
     if isinstance(settings, HTCondorBackendSettings):
         files = HOME / "htcondor-files"
-        where = settings.schedd or await _schedd_elsewhere(settings)
-        if where and settings.spool is None:
-            settings = settings.model_copy(update={"spool": True})
+        settings, where = await _located(settings)
         condor = make_htcondor("htcondor", gateway, settings, HOME / "htcondor", files, own=True)
         where = where or platform.node()
         return condor, f"htcondor schedd {where} {settings.pool or ''} as {me}"
     raise Invalid(f"A notebook cannot submit to a backend of type {settings.type}.")
 
 
-async def _schedd_elsewhere(settings: HTCondorBackendSettings) -> str:
-    """The schedd that HTCondor's own configuration names (``setup_condor`` writes SCHEDD_HOST), ""
-    for this machine's: what is not here sees no files of ours, they must travel."""
+async def _located(settings: HTCondorBackendSettings) -> tuple[HTCondorBackendSettings, str]:
+    """(as it is here, the schedd when that is elsewhere, else "").
+
+    HTCondor's own configuration may name the schedd, as ``setup_condor`` writes it; what is elsewhere
+    sees no files of ours, they must travel. Where the machine has no configuration, the tools read
+    the user's only when they are told of another, empty one.
+    """
+    named = await _setting(settings, "SCHEDD_HOST")
+    if named is None and settings.config is None and "CONDOR_CONFIG" not in os.environ:
+        alone = settings.model_copy(update={"config": Path(os.devnull)})
+        named = await _setting(alone, "SCHEDD_HOST")
+        settings = alone if named else settings
+    where = settings.schedd or named or ""
+    names = {"localhost", platform.node(), socket.getfqdn(), platform.node().partition(".")[0]}
+    if not settings.schedd and is_here(where, names):
+        return settings, ""
+    spool = True if settings.spool is None else settings.spool
+    return settings.model_copy(update={"spool": spool}), where
+
+
+async def _setting(settings: HTCondorBackendSettings, name: str) -> str | None:
+    """What HTCondor's configuration says, "" for nothing, None when there is no configuration."""
     commands = condor_commands(settings.bin, settings.config, settings.timeout, own=True)
     try:
-        done = await commands.run("condor_config_val", "SCHEDD_HOST")
+        done = await commands.run("condor_config_val", name)
     except Unavailable:  # what is missing is told by the first look
         return ""
-    named = done.output.decode(errors="replace").strip() if done.code == 0 else ""
-    names = {"localhost", platform.node(), socket.getfqdn(), platform.node().partition(".")[0]}
-    return "" if is_here(named, names) else named
+    if done.code != 0:
+        return None if "CONDOR_CONFIG" in done.errors else ""
+    return done.output.decode(errors="replace").strip()
 
 
 def is_here(schedd: str, names: Collection[str]) -> bool:

@@ -121,7 +121,6 @@ def test_from_setup_condor_to_workers(facility, condor, login_node):
             "PATH": f"{condor.bin}:/usr/bin:/bin",
             "HOME": str(login_node.home(user)),
             "LOGNAME": user,
-            "CONDOR_CONFIG": "/dev/null",  # as setup_condor has told
             "DASK_CONFIG": str(place),
             "PYTHONPATH": str(place / "packages"),
         },

@@ -174,7 +174,7 @@ def test_a_wrong_login_and_a_gateway_that_is_not_there_are_told(lending):
     wrong = BasicAuth(lending.rig.user, "wrong")
     nowhere = f"http://127.0.0.1:{free_ports(1)[0]}"
     for address, told in (
-        (lending.rig.address, "does not accept your login"),
+        (lending.rig.address, r"does not accept your login \(BasicAuth\)"),
         (nowhere, "cannot be reached .*refused.*does it run"),
     ):
         with HTCGateway(address, auth=wrong) as gateway:

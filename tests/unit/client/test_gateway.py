@@ -71,3 +71,15 @@ def test_a_cluster_without_a_gateway_finds_both_too(monkeypatch):
         HTCGatewayCluster.from_name("a" * 32)
         assert (given["address"], given["name"]) == (whole["address"], "a" * 32)
         assert isinstance(given["auth"], JupyterHubAuth)
+
+
+@pytest.mark.parametrize("word", ["image", "apptainer_image"])
+def test_an_image_by_either_word(monkeypatch, tmp_path, word):
+    monkeypatch.setattr(GatewayCluster, "_init_internal", lambda self, **all: None)
+    base = tmp_path / "cvmfs"
+    (base / "registry.hub.docker.com" / "a" / "b:1").mkdir(parents=True)
+    with dask.config.set({"gateway.htcondor": {"image-base": str(base)}}):
+        cluster = HTCGatewayCluster("http://there", auth="basic", **{word: "a/b:1"})
+        with pytest.raises(ValueError, match=r"There is no image .*; did you mean .*b:1\?"):
+            HTCGatewayCluster(**{word: "a/b:2"})
+    assert cluster._image == f"{base}/registry.hub.docker.com/a/b:1"
