@@ -6,6 +6,7 @@ only reach the first group of a profile.
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +14,27 @@ from typing import Any
 from dask_gateway import GatewayCluster as BaseCluster
 from dask_gateway import GatewayWarning
 
+from penstock.client.closing import Closing, adopt, keep
 from penstock.client.telling import telling
 
 
 class GatewayCluster(BaseCluster):  # type: ignore[misc]  # dask_gateway has no types
     """As ``dask_gateway.GatewayCluster``."""
+
+    def _init_internal(self, **given: Any) -> None:
+        try:
+            super()._init_internal(**given)
+        finally:
+            adopt(getattr(self, "gateway", None))
+
+    def __del__(self) -> None:
+        gateway = getattr(self, "gateway", None)
+        if gateway is None or self.asynchronous or self.status == "closed":
+            return
+        if isinstance(gateway, Closing) and gateway.in_its_loop():
+            keep(asyncio.ensure_future(self._stop_internal()))  # waiting for it would be for ever
+            return
+        super().__del__()
 
     async def _start_async(self) -> None:
         with telling(self.gateway):

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
-import weakref
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import quote
 
-from dask_gateway import Gateway as BaseGateway
-
+from penstock.client.closing import Closing
 from penstock.client.cluster import GatewayCluster, adapt_group, scale_group
 from penstock.client.telling import telling
 
 __all__ = ["Gateway", "GatewayCluster"]
 
 
-class Gateway(BaseGateway):  # type: ignore[misc]  # dask_gateway has no types
+class Gateway(Closing):
     """As ``dask_gateway.Gateway``, address and credentials from the Dask configuration too."""
-
-    _all: ClassVar[weakref.WeakSet[Gateway]] = weakref.WeakSet()
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._all.add(self)
-
-    def close(self) -> Any:
-        """Close the client; once more is fine."""
-        if getattr(self, "_closed", False):
-            return None
-        self._closed = True
-        return super().close()
-
-    def __del__(self) -> None:
-        # The base class closes again at collection, and complains when its loop is gone by then.
-        if not getattr(self, "_closed", False):
-            super().__del__()
 
     def new_cluster(
         self, cluster_options: Any = None, shutdown_on_close: bool = True, **kwargs: Any
@@ -116,11 +95,3 @@ class Gateway(BaseGateway):  # type: ignore[misc]  # dask_gateway has no types
         id), role, group, phase, exit, reason, node, wait (seconds in the queue), and submitted,
         since, expected and ends (seconds since the epoch or None)."""
         return self.sync(self._jobs, cluster_name)
-
-
-@atexit.register
-def _close_sessions() -> None:
-    """A script that ends without closing its gateway is not told of unclosed sessions for that."""
-    for gateway in list(Gateway._all):
-        if not gateway.asynchronous and gateway.loop.asyncio_loop.is_running():
-            gateway.sync(gateway._cleanup)
