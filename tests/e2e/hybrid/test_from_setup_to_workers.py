@@ -133,8 +133,10 @@ def test_from_setup_condor_to_workers(facility, condor, login_node):
             if line.startswith("NAME"):
                 break
         assert "SUM 6\n" in text, text
-        jobs = condor.queue("Iwd", "StageInFinish", "JobBatchName")
-        assert {job["Owner"] for job in jobs} == {user}
+        name = text.rpartition("NAME ")[2].strip()
+        ours = f'JobBatchName == "dask-worker-{name}"'
+        jobs = condor.queue("Iwd", "StageInFinish", constraint=ours)
+        assert [job["Owner"] for job in jobs] == [user] * 2
         assert all(job.get("StageInFinish") for job in jobs), jobs
         assert all(not job["Iwd"].startswith(str(login_node.directory)) for job in jobs)
         rest, _ = process.communicate("\n", timeout=120)
