@@ -2,6 +2,8 @@
 
 The base class closes itself when it is collected, by waiting for its own event loop. Python collects
 where it happens to be: in the loop's own thread that wait never ends, and the notebook hangs.
+
+Clusters make such a gateway for themselves, so what they ask it is told here, too: ``telling``.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import weakref
 from typing import Any, ClassVar
 
 from dask_gateway import Gateway as BaseGateway
+
+from penstock.client.telling import telling
 
 
 class Closing(BaseGateway):  # type: ignore[misc]  # dask_gateway has no types
@@ -29,6 +33,10 @@ class Closing(BaseGateway):  # type: ignore[misc]  # dask_gateway has no types
             return None
         self._closed = True
         return super().close()
+
+    async def _request(self, *args: Any, **kwargs: Any) -> Any:
+        with telling(self):
+            return await super()._request(*args, **kwargs)
 
     def in_its_loop(self) -> bool:
         """Whether this runs in the thread that its event loop needs."""

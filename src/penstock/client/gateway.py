@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 from penstock.client.closing import Closing
 from penstock.client.cluster import GatewayCluster, adapt_group, scale_group
-from penstock.client.telling import telling
 
 __all__ = ["Gateway", "GatewayCluster"]
 
@@ -32,10 +31,6 @@ class Gateway(Closing):
             cluster_name, shutdown_on_close=shutdown_on_close, **self._access()
         )
         return found
-
-    async def _request(self, *args: Any, **kwargs: Any) -> Any:
-        with telling(self):
-            return await super()._request(*args, **kwargs)
 
     def _access(self) -> dict[str, Any]:
         return {
