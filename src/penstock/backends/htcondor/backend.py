@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 
-from penstock.backends import payload
+from penstock.backends import fence, payload
 from penstock.backends.base import Capabilities
 from penstock.backends.command import Commands, Done
 from penstock.backends.extras import with_extras
@@ -224,9 +224,18 @@ class HTCondorBackend(Watched):
                 done = await self._run(actor, "condor_tail", *words)
                 data = done.output[-tail:] if done.code == 0 else None
             elif now is not None and self._spool and not now.alive:
-                await self._run(actor, "condor_transfer_data", *self._where, now.native)
+                await self._fetch(actor, record.logs, now.native)
                 data = await self._files.tail(path, tail, identity)
         return (data or b"").decode(errors="replace")
+
+    async def _fetch(self, actor: Actor, place: str, native: str) -> None:
+        """Bring what a job that is over has left. Its owner can say where to: with other rights than
+        the owner's it may be nowhere but in ``place``."""
+        path = self._commands.find("condor_transfer_data")
+        if path is not None:
+            theirs = self._actors.own or actor.identity is not None
+            words = (path,) if theirs else fence.words(place, path)
+            await self._run(actor, *words, *self._where, native)
 
     async def forget(self, cluster: str) -> None:
         """Delete a cluster's scripts and output, and our notes."""
