@@ -44,6 +44,9 @@ OPTIONS = set(
 )
 """Options of sbatch that say which resources a job gets, and when; none names a file or a user."""
 
+NODES = ("nodelist", "exclude")
+"""Which name nodes, and to sbatch also a file with their names: whatever has a slash in it."""
+
 WAITS = b"sleeping and retrying"
 """What sbatch says before it waits two minutes by itself where MaxJobCount is reached, having got nothing."""
 
@@ -179,6 +182,8 @@ class Helper:
                     name, os.path.realpath(__file__)
                 )
             )
+        if name in NODES and "/" in (value or ""):
+            raise Refused("--{} must name nodes; sbatch would read a file".format(name))
         return name, value
 
     def _tag(self, text: Any, form: "re.Pattern[str]") -> str:
