@@ -16,16 +16,13 @@ from penstock.settings.backends import SlurmBackendSettings, SlurmJobSettings
 from penstock.settings.blueprint import Blueprint
 from penstock.settings.catalogue import profile_fields
 from penstock.settings.fields import BUILT_IN_NAMES, OF_WORKERS, site_field
-from penstock.settings.htcondor import (
-    FILES_OF_JOBS,
-    HTCondorBackendSettings,
-    HTCondorJobSettings,
-)
+from penstock.settings.htcondor import HTCondorBackendSettings, HTCondorJobSettings
+from penstock.settings.job_files import files_of_users
 from penstock.settings.notebook import NotebookBackendSettings
 from penstock.settings.problems import KeyPath, Problem, suggest
-from penstock.settings.profiles import GroupSettings, ProfileSettings
+from penstock.settings.profiles import ProfileSettings
 from penstock.settings.root import Settings
-from penstock.settings.site_options import SelectOption, Target, parse_target
+from penstock.settings.site_options import parse_target
 from penstock.settings.units import parse_duration
 
 
@@ -49,7 +46,7 @@ def check(
             text = "a scheduler cannot be a notebook's job: it runs before and after notebooks do"
             problems.append(_problem((*path, "scheduler", "backend"), text))
         problems += _extras(settings, path, profile)
-        problems += _files_of_users(settings, path, profile)
+        problems += files_of_users(settings, path, profile)
         groups = _names(raw, "profiles", name, "workers") | profile.workers.keys()
         wrong = list(_options(path, profile, groups))
         problems += wrong or _trial(path, profile)
@@ -126,42 +123,6 @@ def _extras(settings: Settings, path: KeyPath, profile: ProfileSettings) -> Iter
             yield from _mistakes(where, error, type(section.jobs))
         except ValueError as error:
             yield _problem(where, str(error))
-
-
-def _files_of_users(
-    settings: Settings, path: KeyPath, profile: ProfileSettings
-) -> Iterator[Problem]:
-    """Options by which users could have files read with the gateway's rights, and sent to them."""
-    for name, option in profile.options.items():
-        if isinstance(option, SelectOption) or getattr(option, "pattern", None):
-            continue  # the site has said what may be read
-        target = parse_target(option.target or f"workers.extras.{name}")
-        if target.extra not in FILES_OF_JOBS:
-            continue
-        for group in _aimed_at(target, profile):
-            section = settings.backends.get(group.backend)
-            if not isinstance(section, HTCondorBackendSettings) or not section.reads_for_users:
-                continue
-            told = {**section.jobs.model_dump(), **group.extras}.get("submit") or {}
-            if (
-                target.extra == "container_image"
-                and told.get("transfer_container", "").lower() == "false"
-            ):
-                continue
-            text = (
-                f"whatever file users named as {target.extra} would be read with the gateway's rights "
-                "(act_by, spool) and sent to their jobs: make it a select, or give it a pattern"
-            )
-            yield _problem((*path, "options", name), text)
-            break
-
-
-def _aimed_at(target: Target, profile: ProfileSettings) -> Iterator[GroupSettings]:
-    if target.place == "scheduler":
-        yield profile.scheduler
-    for name, group in profile.workers.items():
-        if target.place == "workers" or target.group == name:
-            yield group
 
 
 def _mistakes(

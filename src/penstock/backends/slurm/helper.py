@@ -173,6 +173,8 @@ class Helper:
         if match is None:
             raise Refused("not an option of sbatch: %.100r" % (word,))
         name, value = match.groups()
+        if name in NODES and "/" in (value or ""):
+            raise Refused("--{} must name nodes; sbatch would read a file".format(name))
         if name in FIXED:
             if value != FIXED[name]:
                 raise Refused("--{} must be {}".format(name, FIXED[name]))
@@ -182,8 +184,6 @@ class Helper:
                     name, os.path.realpath(__file__)
                 )
             )
-        if name in NODES and "/" in (value or ""):
-            raise Refused("--{} must name nodes; sbatch would read a file".format(name))
         return name, value
 
     def _tag(self, text: Any, form: "re.Pattern[str]") -> str:
