@@ -224,18 +224,9 @@ class HTCondorBackend(Watched):
                 done = await self._run(actor, "condor_tail", *words)
                 data = done.output[-tail:] if done.code == 0 else None
             elif now is not None and self._spool and not now.alive:
-                await self._fetch(actor, record.logs, now.native)
+                await self._bring(actor, now)
                 data = await self._files.tail(path, tail, identity)
         return (data or b"").decode(errors="replace")
-
-    async def _fetch(self, actor: Actor, place: str, native: str) -> None:
-        """Bring what a job that is over has left. Its owner can say where to: with other rights than
-        the owner's it may be nowhere but in ``place``."""
-        path = self._commands.find("condor_transfer_data")
-        if path is not None:
-            theirs = self._actors.own or actor.identity is not None
-            words = (path,) if theirs else fence.words(place, path)
-            await self._run(actor, *words, *self._where, native)
 
     async def forget(self, cluster: str) -> None:
         """Delete a cluster's scripts and output, and our notes."""
@@ -269,6 +260,16 @@ class HTCondorBackend(Watched):
         return await self._commands.run(
             name, *words, identity=actor.identity, data=data, environ=actor.environ
         )
+
+    async def _bring(self, actor: Actor, job: Job) -> None:
+        """Fetch what a job that is over has left. Its owner can say where to: with other rights than
+        the owner's it may be nowhere but in the batch's directory."""
+        path = self._commands.find("condor_transfer_data")
+        if path is not None:
+            theirs = self._actors.own or actor.identity is not None
+            place = self._files.place(job.owner, job.batch.tag)
+            words = (path,) if theirs else fence.words(place, path)
+            await self._run(actor, *words, *self._where, job.native)
 
     async def _file_identity(self, owner: str) -> Identity | None:
         """With whose rights a user's files are touched; None: they are the gateway's own."""
