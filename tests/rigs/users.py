@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from rigs.needs import lacking
+
 _NAME = re.compile(r"penstock-t(\d+)[abg]")
 
 
@@ -19,10 +21,7 @@ _NAME = re.compile(r"penstock-t(\d+)[abg]")
 def unix_users() -> Iterator[tuple[str, str]]:
     """The names of two fresh users. Needs root: skipped without, but not in CI."""
     if os.geteuid() != 0 or shutil.which("useradd") is None:
-        message = "jobs of other Unix users can only be tested as root, with useradd"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        lacking("jobs of other Unix users can only be tested as root, with useradd")
     _remove_stale()
     names = f"penstock-t{os.getpid()}a", f"penstock-t{os.getpid()}b"
     try:

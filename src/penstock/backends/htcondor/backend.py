@@ -264,12 +264,12 @@ class HTCondorBackend(Watched):
     async def _bring(self, actor: Actor, job: Job) -> None:
         """Fetch what a job that is over has left. Its owner can say where to: with other rights than
         the owner's it may be nowhere but in the batch's directory."""
-        path = self._commands.find("condor_transfer_data")
-        if path is not None:
-            theirs = self._actors.own or actor.identity is not None
-            place = self._files.place(job.owner, job.batch.tag)
-            words = (path,) if theirs else fence.words(place, path)
-            await self._run(actor, *words, *self._where, job.native)
+        name = "condor_transfer_data"
+        path = self._commands.find(name)
+        theirs = self._actors.own or actor.identity is not None
+        place = self._files.place(job.owner, job.batch.tag)
+        words = (name,) if theirs or path is None else fence.words(place, path)
+        await self._run(actor, *words, *self._where, job.native)
 
     async def _file_identity(self, owner: str) -> Identity | None:
         """With whose rights a user's files are touched; None: they are the gateway's own."""
