@@ -61,12 +61,14 @@ def _remove(name: str) -> None:
 
 
 def change_accounts(*command: str) -> None:
-    """A command about users, with patience, because another session may hold the lock of /etc/passwd."""
-    for _ in range(50):
+    """A command about users, with patience: another session may hold the lock of /etc/passwd, and the
+    last process that was killed may take its time to go."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:
             return
-        if "lock" not in done.stderr:
+        if not any(words in done.stderr for words in ("lock", "currently used by process")):
             break
         time.sleep(0.1)
     raise AssertionError(f"{' '.join(command)}: {done.stderr}")
