@@ -65,7 +65,9 @@ check: $(VENV)/.dev ## format, lint, types, layers, change notes
 need-test-tools:
 	@missing=; \
 	PATH="$$PATH:/usr/sbin"; \
-	for pair in chromium:chromium chromedriver:chromium-driver openssl:openssl ps:procps \
+	/usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
+	ls /usr/lib/*/slurm*/auth_jwt.so >/dev/null 2>&1 || missing="$$missing slurm-wlm-jwt-plugin"; \
+	for pair in useradd:passwd ip:iproute2 chromium:chromium chromedriver:chromium-driver openssl:openssl ps:procps \
 	  slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge \
 	  slurmrestd:slurmrestd sudo:sudo setpriv:util-linux; do \
 	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; \

@@ -55,6 +55,46 @@ class BackendRig(Protocol):
         """End everything, and leave nothing."""
 
 
+class Probes:
+    """Speaks with ``probe.py`` in the jobs of a backend, by the files in their directories."""
+
+    def place(self, job: Job) -> Path | None:
+        """The private directory of a job, once it is there."""
+        raise NotImplementedError
+
+    async def file(self, job: Job, name: str) -> Any:
+        """The JSON that a probe wrote."""
+
+        def look() -> Path | None:
+            place = self.place(job)
+            return place / name if place and (place / name).exists() else None
+
+        path = await until(look, f"{name} of {job.native} exists")
+        return json.loads(path.read_text())
+
+    async def seen(self, job: Job) -> Seen:
+        data = await self.file(job, "seen.json")
+        decode = base64.b64decode
+        env = {decode(key).decode(): decode(value) for key, value in data.pop("env").items()}
+        files = {name: (mode, decode(text)) for name, (mode, text) in data.pop("files").items()}
+        return Seen(env, files, data)
+
+    async def finish(self, job: Job, code: int) -> None:
+        await self.seen(job)
+        place = self.place(job)
+        assert place is not None
+        place.joinpath("end.new").write_text(str(code))
+        place.joinpath("end.new").chmod(0o644)
+        place.joinpath("end.new").rename(place / "end")
+
+
+async def end_all(backend: Backend) -> None:
+    """Cancel all jobs of a backend's gateway, and wait until they ended."""
+    snapshot = await backend.observe()
+    await backend.cancel([job for job in snapshot.jobs if job.alive])
+    await observe_until(backend, lambda jobs: not any(job.alive for job in jobs), "all jobs ended")
+
+
 def make_batch(
     rig: BackendRig,
     count: int = 1,
@@ -136,7 +176,7 @@ class FakeRig:
             await system.aclose()
 
 
-class LocalRig:
+class LocalRig(Probes):
     """The local backend in a directory of its own, with jobs of one user."""
 
     def __init__(self, owner: str | None = None) -> None:
@@ -156,36 +196,12 @@ class LocalRig:
     def place(self, job: Job) -> Path:
         return self.jobs / job.batch.tag / str(job.index)
 
-    async def file(self, job: Job, name: str) -> Any:
-        """The JSON that a probe wrote."""
-        path = self.place(job) / name
-        await until(lambda: path.exists() or None, f"{path} exists")
-        return json.loads(path.read_text())
-
-    async def seen(self, job: Job) -> Seen:
-        data = await self.file(job, "seen.json")
-        decode = base64.b64decode
-        env = {decode(key).decode(): decode(value) for key, value in data.pop("env").items()}
-        files = {name: (mode, decode(text)) for name, (mode, text) in data.pop("files").items()}
-        return Seen(env, files, data)
-
-    async def finish(self, job: Job, code: int) -> None:
-        await self.seen(job)
-        path = self.place(job)
-        path.joinpath("end.new").write_text(str(code))
-        path.joinpath("end.new").chmod(0o644)
-        path.joinpath("end.new").rename(path / "end")
-
     async def aclose(self) -> None:
         gateways = {backend._gateway for backend in self._opened} | {self.gateway}
         for backend in self._opened:
             await backend.aclose()
         for gateway in gateways:
             backend = LocalBackend("local", gateway, self.jobs, grace=0.0, allow_root=True)
-            snapshot = await backend.observe()
-            await backend.cancel([job for job in snapshot.jobs if job.alive])
-            await observe_until(
-                backend, lambda jobs: not any(job.alive for job in jobs), "all jobs ended"
-            )
+            await end_all(backend)
             await backend.aclose()
         shutil.rmtree(self.directory)

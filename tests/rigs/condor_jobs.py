@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,11 +12,11 @@ from penstock.backends.htcondor import Acting, HTCondorBackend, condor_commands
 from penstock.model.ids import new_gateway_id
 from penstock.model.job import Job
 from penstock.settings.htcondor import HTCondorJobSettings
-from rigs.backends import Seen, observe_until, until
+from rigs.backends import Probes, end_all
 from rigs.condor import DOMAIN, Condor
 
 
-class CondorRig:
+class CondorRig(Probes):
     """The HTCondor backend under the contract suite, with jobs of one user.
 
     ``way``: "itself", "behalf" or "token"; with the latter two, files travel by the network.
@@ -61,40 +59,10 @@ class CondorRig:
             self._places[key] = sandbox / "penstock"
         return self._places[key]
 
-    async def file(self, job: Job, name: str) -> Any:
-        """The JSON that a probe wrote."""
-
-        def look() -> Path | None:
-            place = self.place(job)
-            return place / name if place and (place / name).exists() else None
-
-        path = await until(look, f"{name} of {job.native} exists")
-        return json.loads(path.read_text())
-
-    async def seen(self, job: Job) -> Seen:
-        data = await self.file(job, "seen.json")
-        decode = base64.b64decode
-        env = {decode(key).decode(): decode(value) for key, value in data.pop("env").items()}
-        files = {name: (mode, decode(text)) for name, (mode, text) in data.pop("files").items()}
-        return Seen(env, files, data)
-
-    async def finish(self, job: Job, code: int) -> None:
-        await self.seen(job)
-        place = self.place(job)
-        assert place is not None
-        place.joinpath("end.new").write_text(str(code))
-        place.joinpath("end.new").chmod(0o644)
-        place.joinpath("end.new").rename(place / "end")
-
     async def aclose(self) -> None:
         gateways = {backend._gateway for backend in self._opened} | {self.gateway}
         for gateway in gateways:
-            backend = self.open(gateway)
-            snapshot = await backend.observe()
-            await backend.cancel([job for job in snapshot.jobs if job.alive])
-            await observe_until(
-                backend, lambda jobs: not any(job.alive for job in jobs), "all jobs ended"
-            )
+            await end_all(self.open(gateway))
         for backend in self._opened:
             await backend.aclose()
         await asyncio.to_thread(shutil.rmtree, self.directory)

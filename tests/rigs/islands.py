@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from rigs.needs import need_root
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,7 @@ class Island:
 @contextlib.contextmanager
 def island() -> Iterator[Island]:
     """Make an island. Needs root and iproute2: skipped without root, but not in CI."""
-    if os.geteuid() != 0:
-        message = "networks can only be made as root"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+    need_root("networks can only be made as root")
     assert shutil.which("ip"), "there is no ip command: install iproute2"
     number = os.getpid()
     net = f"198.18.{number // 64 % 256}.{number % 64 * 4}".rpartition(".")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import getpass
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,11 +14,11 @@ from penstock.backends.slurm.acting import Acting
 from penstock.model.ids import new_gateway_id
 from penstock.model.job import Job
 from penstock.settings.backends import SlurmJobSettings
-from rigs.backends import Seen, observe_until, until
+from rigs.backends import Probes, end_all
 from rigs.slurm import Slurm
 
 
-class SlurmRig:
+class SlurmRig(Probes):
     """The Slurm backend under the contract suite, with jobs of one user."""
 
     def __init__(
@@ -58,40 +56,10 @@ class SlurmRig:
         pattern = f"penstock-{job.batch.tag}-{job.index}.*/job"
         return next((self.cluster.directory / "scratch").glob(pattern), None)
 
-    async def file(self, job: Job, name: str) -> Any:
-        """The JSON that a probe wrote."""
-
-        def look() -> Path | None:
-            place = self.place(job)
-            return place / name if place and (place / name).exists() else None
-
-        path = await until(look, f"{name} of {job.native} exists")
-        return json.loads(path.read_text())
-
-    async def seen(self, job: Job) -> Seen:
-        data = await self.file(job, "seen.json")
-        decode = base64.b64decode
-        env = {decode(key).decode(): decode(value) for key, value in data.pop("env").items()}
-        files = {name: (mode, decode(text)) for name, (mode, text) in data.pop("files").items()}
-        return Seen(env, files, data)
-
-    async def finish(self, job: Job, code: int) -> None:
-        await self.seen(job)
-        place = self.place(job)
-        assert place is not None
-        place.joinpath("end.new").write_text(str(code))
-        place.joinpath("end.new").chmod(0o644)
-        place.joinpath("end.new").rename(place / "end")
-
     async def aclose(self) -> None:
         gateways = {backend._gateway for backend in self._opened} | {self.gateway}
         for gateway in gateways:
-            backend = self.open(gateway)
-            snapshot = await backend.observe()
-            await backend.cancel([job for job in snapshot.jobs if job.alive])
-            await observe_until(
-                backend, lambda jobs: not any(job.alive for job in jobs), "all jobs ended"
-            )
+            await end_all(self.open(gateway))
         for backend in self._opened:
             await backend.aclose()
         await asyncio.to_thread(shutil.rmtree, self.directory)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,18 +19,11 @@ from penstock.client import condor_access as access
 from penstock.client import condor_files as files
 from penstock.client.condor_access import Plan
 from penstock.client.condor_files import SetupError
+from penstock.client.site import read_dotenv
 
 
 def _setting(name: str, default: Any = None) -> Any:
     return dask.config.get(f"penstock.setup-condor.{name}", default)
-
-
-def _load_env_file() -> None:
-    """Variables of ``.env`` in this directory, such as notebooks have; those that are set win."""
-    import dotenv
-
-    if dotenv.load_dotenv(Path.cwd() / ".env"):
-        dask.config.refresh()
 
 
 def _checked(value: str, pattern: Any, what: str) -> str:
@@ -98,7 +90,8 @@ def main(dry_run: bool, **given: Any) -> None:
     DASK_PENSTOCK__SETUP_CONDOR__<OPTION> in the environment or a .env file.
     """
     try:
-        _load_env_file()
+        if read_dotenv():
+            dask.config.refresh()
         _set_up(make_plan(given), dry_run)
     except SetupError as error:
         raise click.ClickException(f"{error}.") from None

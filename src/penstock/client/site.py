@@ -95,16 +95,18 @@ def gateway_section() -> dict[str, Any]:
     return merged
 
 
-def read_dotenv() -> None:
-    """Take the variables of a ``.env`` file in the working directory or above; none that is set is
-    changed, and without python-dotenv there are none."""
+def read_dotenv() -> bool:
+    """Take the variables of a ``.env`` file in the working directory or above, and whether there were
+    any; none that is set is changed, and without python-dotenv there are none. The file must be the
+    user's own, or root's: variables name programs, and /tmp is a working directory too."""
     try:
         from dotenv import find_dotenv, load_dotenv
     except ImportError:
-        return
+        return False
     path = find_dotenv(usecwd=True)
-    if path and os.access(path, os.R_OK) and Path(path).stat().st_uid in (os.getuid(), 0):
-        load_dotenv(path)
+    if not path or not os.access(path, os.R_OK):
+        return False
+    return Path(path).stat().st_uid in (os.getuid(), 0) and load_dotenv(path)
 
 
 def _plain(given: Mapping[str, Any]) -> dict[str, Any]:

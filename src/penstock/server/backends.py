@@ -51,21 +51,7 @@ def _make_backend(
     single_user: bool,
 ) -> Backend:
     if isinstance(section, SlurmBackendSettings):
-        return SlurmBackend(
-            name,
-            gateway,
-            state.directory / f"slurm-{name}",
-            slurm_commands(section.bin, section.config, section.timeout),
-            jobs=section.jobs,
-            scratch=section.scratch,
-            acting=_slurm_acting(section),
-            allow_root=single_user,
-            visibility=section.visibility,
-            period=section.period,
-            max_queued=section.max_queued_jobs,
-            figures=section.figures,
-            demands=wanted,
-        )
+        return _slurm(name, section, gateway, state, wanted, single_user=single_user)
     if isinstance(section, HTCondorBackendSettings):
         directory = state.directory / f"htcondor-{name}"
         many = os.geteuid() == 0 and not single_user
@@ -90,6 +76,32 @@ def _make_backend(
         section.directory or _job_directory(state, single_user),
         allow_root=single_user,
         period=section.period,
+        demands=wanted,
+    )
+
+
+def _slurm(
+    name: str,
+    section: SlurmBackendSettings,
+    gateway: str,
+    state: State,
+    wanted: Sequence[Demand],
+    *,
+    single_user: bool,
+) -> SlurmBackend:
+    return SlurmBackend(
+        name,
+        gateway,
+        state.directory / f"slurm-{name}",
+        slurm_commands(section.bin, section.config, section.timeout),
+        jobs=section.jobs,
+        scratch=section.scratch,
+        acting=_slurm_acting(section),
+        allow_root=single_user,
+        visibility=section.visibility,
+        period=section.period,
+        max_queued=section.max_queued_jobs,
+        figures=section.figures,
         demands=wanted,
     )
 

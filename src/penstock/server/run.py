@@ -46,10 +46,7 @@ async def serve(
     before anything is served.
     """
     raise_file_limit()
-    leave, served = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, leave.set)
+    leave, served = _told_to_leave(), asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
         if not external_door and await find_door(str(state.door_socket)) is None:
             stack.push_async_callback(_withdraw, state, served)
@@ -77,6 +74,14 @@ async def serve(
         served.set()
         await leave.wait()
         log.info("the server ends; clusters and connections live on")
+
+
+def _told_to_leave() -> asyncio.Event:
+    """Set by the signals that end a server."""
+    leave = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, leave.set)
+    return leave
 
 
 async def _withdraw(state: State, served: asyncio.Event) -> None:

@@ -13,6 +13,7 @@ import os
 import secrets
 from pathlib import Path
 
+from penstock.door.config import DoorConfig
 from penstock.model.errors import PenstockError
 
 PASSWORD_BYTES = 24
@@ -29,7 +30,7 @@ class State:
         self.directory = directory
         self.run = directory / "run"
         self.database = directory / "penstock.db"
-        self.door_socket = self.run / "door.sock"
+        self.door_socket = Path(DoorConfig.in_state(directory, ()).control)
         self.admin_socket = self.run / "admin.sock"
         self.pid_file = self.run / "server.pid"
         self.address_file = directory / "address"

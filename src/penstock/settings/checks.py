@@ -17,6 +17,7 @@ from penstock.settings.blueprint import Blueprint
 from penstock.settings.catalogue import profile_fields
 from penstock.settings.fields import BUILT_IN_NAMES, OF_WORKERS, site_field
 from penstock.settings.htcondor import HTCondorBackendSettings, HTCondorJobSettings
+from penstock.settings.job_files import files_of_users
 from penstock.settings.notebook import NotebookBackendSettings
 from penstock.settings.problems import KeyPath, Problem, suggest
 from penstock.settings.profiles import ProfileSettings
@@ -45,6 +46,7 @@ def check(
             text = "a scheduler cannot be a notebook's job: it runs before and after notebooks do"
             problems.append(_problem((*path, "scheduler", "backend"), text))
         problems += _extras(settings, path, profile)
+        problems += files_of_users(settings, path, profile)
         groups = _names(raw, "profiles", name, "workers") | profile.workers.keys()
         wrong = list(_options(path, profile, groups))
         problems += wrong or _trial(path, profile)

@@ -51,6 +51,10 @@ OURS = frozenset(
 own, or that would make a job somebody else's or run it twice."""
 
 
+FILES_OF_JOBS = frozenset({"container_image", "transfer_input_files", "submit"})
+"""Keys by which a job takes along files of the submit side."""
+
+
 def _text(value: str) -> str:
     if not value.strip() or len(value) > 4096 or re.search(r"[\x00-\x1f\x7f]", value):
         raise ValueError("must be text in one line, up to 4096 characters")
@@ -249,6 +253,18 @@ class HTCondorBackendSettings(Section):
     )
     jobs: HTCondorJobSettings = Field(default_factory=HTCondorJobSettings)
     figures: FigureSettings = Field(default_factory=FigureSettings)
+
+    @property
+    def spools(self) -> bool:
+        """Whether files travel by the network."""
+        if self.spool is not None:
+            return self.spool
+        return bool(self.schedd or self.pool or self.act_by != "itself")
+
+    @property
+    def reads_for_users(self) -> bool:
+        """Whether files that jobs take along are read with the gateway's rights, not the user's."""
+        return self.spools and self.act_by != "itself"
 
     @model_validator(mode="after")
     def _named(self) -> HTCondorBackendSettings:

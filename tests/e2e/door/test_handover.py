@@ -27,6 +27,7 @@ from rigs.doors import (
     running_door,
     until_end,
 )
+from rigs.needs import need_root
 from unit.door.hellos import real_hello
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -216,8 +217,8 @@ async def test_bad_messages_do_not_end_the_door(tmp_path: Path) -> None:
             assert (await door.info())["routes"] == 1
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 async def test_another_user_cannot_speak_to_the_door(tmp_path: Path) -> None:
+    need_root("only root can become another user")
     with running_door(tmp_path) as door:
         control = Path(door.config.control)
         assert control.stat().st_mode & 0o777 == 0o600
@@ -240,8 +241,7 @@ async def test_another_user_cannot_speak_to_the_door(tmp_path: Path) -> None:
 
 
 async def test_a_false_door_gets_no_routes(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can become another user")
+    need_root("only root can become another user")
     path = tmp_path / "door.sock"
     for parent in (tmp_path, *tmp_path.parents):
         if parent not in (Path("/"), Path("/tmp")):

@@ -25,6 +25,7 @@ from rigs.doors import (
     running_door,
     until_end,
 )
+from rigs.needs import lacking
 from unit.door.hellos import real_hello
 
 IDLE = 2_000
@@ -35,7 +36,7 @@ def many_files() -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
     if before[1] < 4 * IDLE:
-        pytest.skip("this user may not open enough files")
+        lacking("this user may not open enough files")
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 

@@ -1,7 +1,5 @@
 """One gateway of many users, whose clusters are jobs of a real HTCondor pool."""
 
-import gc
-
 import pytest
 
 from rigs.condor_clusters import backend, profile
@@ -50,20 +48,3 @@ def facility(unix_users, condor_pool):
         unix_users, backend("htcondor", condor_pool, MORE) + PROFILES
     ) as facility:
         yield facility
-
-
-@pytest.fixture(autouse=True)
-def collected_after_each_test():
-    """See ``tests/e2e/local/conftest.py``: ``Gateway.__del__`` must not run in its own loop."""
-    gc.disable()
-    yield
-    gc.collect()
-    gc.enable()
-
-
-def pytest_collection_modifyitems(items):
-    """The jobs' Python is the system's and not the tests', as at a real facility."""
-    mark = pytest.mark.filterwarnings("ignore::distributed.versions.VersionMismatchWarning")
-    for item in items:
-        if "e2e/htcondor/" in str(item.path):
-            item.add_marker(mark)

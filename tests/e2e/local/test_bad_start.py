@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rigs.gateway import GatewayRig, running_gateway, wait_until
+from rigs.needs import need_root
 
 TEN_MISTAKES = """
 colour = "blue"
@@ -166,8 +167,7 @@ def test_a_database_that_is_none_is_refused_untouched(place):
 
 
 def test_a_state_directory_of_another_user_is_refused(place):
-    if os.geteuid() != 0:
-        pytest.skip("only root can give a directory away")
+    need_root("only root can give a directory away")
     (place / "state").mkdir(mode=0o700)
     os.chown(place / "state", 65534, 65534)
     told = serve("--state", str(place / "state"), "--dask-config", str(place / "d.yaml")).stderr

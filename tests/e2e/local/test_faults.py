@@ -29,6 +29,7 @@ from dask_gateway.client import ClusterStatus, GatewayClusterError, GatewayServe
 from rigs.environments import environment
 from rigs.facility import free_ports
 from rigs.gateway import GatewayRig, wait_until
+from rigs.needs import lacking, need_root
 
 CONFIG = """
 [[listen]]
@@ -318,12 +319,11 @@ def test_a_locked_database_stops_changes_alone(rig):
 @contextlib.contextmanager
 def small_disk(rig: FaultRig):
     """The state directory on a file system of its own, so that it can be filled."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount")
+    need_root("only root can mount")
     rig.state.mkdir(mode=0o700)
     mount = ["mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs", str(rig.state)]
     if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("nothing can be mounted here")
+        lacking("nothing can be mounted here")
     try:
         yield
     finally:

@@ -1,7 +1,5 @@
 """One gateway of many users, whose clusters are jobs of a real Slurm."""
 
-import gc
-
 import pytest
 
 from rigs.facility import running_facility
@@ -56,20 +54,3 @@ def facility(unix_users, slurm_cluster):
     config = (BACKEND + JOBS).format(slurm=slurm_cluster) + PROFILES
     with running_facility(unix_users, config) as facility:
         yield facility
-
-
-@pytest.fixture(autouse=True)
-def collected_after_each_test():
-    """See ``tests/e2e/local/conftest.py``: ``Gateway.__del__`` must not run in its own loop."""
-    gc.disable()
-    yield
-    gc.collect()
-    gc.enable()
-
-
-def pytest_collection_modifyitems(items):
-    """The jobs' Python is the system's and not the tests', as at a real facility."""
-    mark = pytest.mark.filterwarnings("ignore::distributed.versions.VersionMismatchWarning")
-    for item in items:
-        if "e2e/slurm/" in str(item.path):
-            item.add_marker(mark)

@@ -14,27 +14,9 @@ def facility(unix_users):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def collected_by_the_main_thread():
-    """See ``tests/e2e/local/conftest.py``: ``Gateway.__del__`` must not run in its own loop.
-
-    It also fails with a traceback, which Python 3.11 must not print while it parses a module.
-    """
+def collected_between_tests():
+    """Nor while the module's gateway begins and ends, see ``tests/e2e/conftest.py``."""
     gc.disable()
     yield
     gc.collect()
     gc.enable()
-
-
-@pytest.fixture(autouse=True)
-def collected_after_each_test():
-    """Here, in the main thread."""
-    yield
-    gc.collect()
-
-
-def pytest_collection_modifyitems(items):
-    """The jobs' Python is the system's and not the tests', as at a real facility."""
-    mark = pytest.mark.filterwarnings("ignore::distributed.versions.VersionMismatchWarning")
-    for item in items:
-        if "e2e/users/" in str(item.path):
-            item.add_marker(mark)

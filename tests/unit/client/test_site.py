@@ -4,9 +4,11 @@ import os
 
 import dask
 import pytest
+from click.testing import CliRunner
 
+from penstock.client import setup_condor
 from penstock.client.images import checked, unpacked
-from penstock.client.site import Images, configured, gateway_section
+from penstock.client.site import Images, configured, gateway_section, read_dotenv
 
 NAME = "coffeateam/coffea-base-almalinux8:0.7.22-py3.10"
 HUB = "registry.hub.docker.com"
@@ -78,6 +80,20 @@ def test_a_dotenv_file_and_late_variables_count(tmp_path, monkeypatch):
     assert gateway_section()["address"] == "http://there"
     assert configured().backend["schedd"] == "s7"
     assert os.environ["HOME"] == home
+
+
+def test_a_dotenv_file_of_somebody_else_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / ".env"
+    path.write_text("DASK_PENSTOCK__SETUP_CONDOR__SSH=/tmp/evil\n")
+    if os.getuid() == 0:
+        os.chown(path, 54321, -1)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: 54321)
+    monkeypatch.chdir(tmp_path)
+    assert not read_dotenv()
+    told = CliRunner().invoke(setup_condor.main, ["--login-host", "login", "--dry-run"]).output
+    assert "DASK_PENSTOCK__SETUP_CONDOR__SSH" not in os.environ
+    assert "evil" not in told
 
 
 def test_an_image_below_the_base(base):

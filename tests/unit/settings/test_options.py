@@ -152,7 +152,6 @@ def test_the_client_reads_the_form() -> None:
 
 
 def test_the_client_makes_its_widget(recwarn: pytest.WarningsRecorder) -> None:
-    pytest.importorskip("ipywidgets")
     assert client_options()._widget() is not None
     recwarn.clear()
 

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 
-from penstock.backends import payload
+from penstock.backends import fence, payload
 from penstock.backends.base import Capabilities
 from penstock.backends.command import Commands, Done
 from penstock.backends.extras import with_extras
@@ -224,7 +224,7 @@ class HTCondorBackend(Watched):
                 done = await self._run(actor, "condor_tail", *words)
                 data = done.output[-tail:] if done.code == 0 else None
             elif now is not None and self._spool and not now.alive:
-                await self._run(actor, "condor_transfer_data", *self._where, now.native)
+                await self._bring(actor, now)
                 data = await self._files.tail(path, tail, identity)
         return (data or b"").decode(errors="replace")
 
@@ -260,6 +260,16 @@ class HTCondorBackend(Watched):
         return await self._commands.run(
             name, *words, identity=actor.identity, data=data, environ=actor.environ
         )
+
+    async def _bring(self, actor: Actor, job: Job) -> None:
+        """Fetch what a job that is over has left. Its owner can say where to: with other rights than
+        the owner's it may be nowhere but in the batch's directory."""
+        name = "condor_transfer_data"
+        path = self._commands.find(name)
+        theirs = self._actors.own or actor.identity is not None
+        place = self._files.place(job.owner, job.batch.tag)
+        words = (name,) if theirs or path is None else fence.words(place, path)
+        await self._run(actor, *words, *self._where, job.native)
 
     async def _file_identity(self, owner: str) -> Identity | None:
         """With whose rights a user's files are touched; None: they are the gateway's own."""

@@ -22,21 +22,18 @@ def make_htcondor(
     """``directory``: for notes. ``files``: for scripts and output where they are not spooled, unless
     the section names another. ``own``: all jobs are those of this process's user, whose own
     credentials and configuration of HTCondor are taken from the environment."""
-    spool = section.spool
-    if spool is None:
-        spool = bool(section.schedd or section.pool or section.act_by != "itself")
     way = "own" if own else section.act_by
     return HTCondorBackend(
         name,
         gateway,
         directory,
-        directory / "files" if spool and section.act_by != "itself" else section.directory or files,
+        directory / "files" if section.reads_for_users else section.directory or files,
         condor_commands(section.bin, section.config, section.timeout, own=own),
         jobs=section.jobs,
         acting=Acting(way, section.domain or "", section.key, section.token_lifetime),
         schedd=section.schedd,
         pool=section.pool,
-        spool=spool,
+        spool=section.spools,
         visibility=section.visibility,
         period=section.period,
         remember=section.remember,

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from penstock.backends import fence
 from penstock.backends.base import Capabilities
 from penstock.backends.command import Commands
 from penstock.backends.htcondor import machines, replies, site, submit
@@ -72,6 +73,8 @@ async def examine(patient: Patient, owner: str | None) -> AsyncIterator[Finding]
     for finding in _tools(patient):
         yield finding
     yield judge_room(patient.files, shared=patient.shared)
+    if patient.spool and patient.actors.way in ("behalf", "token") and not fence.available():
+        yield site.UNFENCED
     began = time.monotonic()
     try:
         question = ("-allusers", "-limit", "1", "-autoformat", "ClusterId")

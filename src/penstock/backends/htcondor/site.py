@@ -38,6 +38,14 @@ KEYS = (
 )
 """Of the schedd's configuration, as it says itself (``condor_config_val -schedd``)."""
 
+UNFENCED = Finding(
+    WARNING,
+    "output",
+    "this machine's kernel has no Landlock, so the output of jobs that ended is not fetched",
+    "use Linux 5.13 or newer with `landlock` among /sys/kernel/security/lsm",
+)
+"""A user's job could else have files written with the gateway's rights, see ``fence``."""
+
 _ADVICE = (
     (r"there is no condor_", "install HTCondor's commands, or set `bin` of the backend"),
     (r"CONDOR_CONFIG", "is HTCondor's configuration here and readable? set `config` if not"),

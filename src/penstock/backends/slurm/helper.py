@@ -44,6 +44,9 @@ OPTIONS = set(
 )
 """Options of sbatch that say which resources a job gets, and when; none names a file or a user."""
 
+NODES = ("nodelist", "exclude")
+"""Which name nodes, and to sbatch also a file with their names: whatever has a slash in it."""
+
 WAITS = b"sleeping and retrying"
 """What sbatch says before it waits two minutes by itself where MaxJobCount is reached, having got nothing."""
 
@@ -170,6 +173,8 @@ class Helper:
         if match is None:
             raise Refused("not an option of sbatch: %.100r" % (word,))
         name, value = match.groups()
+        if name in NODES and "/" in (value or ""):
+            raise Refused("--{} must name nodes; sbatch would read a file".format(name))
         if name in FIXED:
             if value != FIXED[name]:
                 raise Refused("--{} must be {}".format(name, FIXED[name]))

@@ -117,6 +117,14 @@ def test_the_helper_refuses_other_options(word):
         a_helper()._option(word)
 
 
+@pytest.mark.parametrize("option", ["nodelist", "exclude"])
+def test_the_helper_has_sbatch_read_no_file(option):
+    assert a_helper()._option(f"--{option}=n[1-3],n7") == (option, "n[1-3],n7")
+    for path in ("/home/bob/.ssh/id_rsa", "./x", "../x"):
+        with pytest.raises(helper.Refused, match="sbatch would read a file"):
+            a_helper()._option(f"--{option}={path}")
+
+
 def test_root_may_allow_more_options_and_fewer_gateways():
     assert a_helper(options=["mail-user"])._option("--mail-user=x") == ("mail-user", "x")
     assert a_helper(gateways=["0123abcd"])._tag(ID.tag, helper.TAG) == ID.tag
