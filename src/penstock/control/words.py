@@ -26,6 +26,7 @@ _EXITS = {
 }
 
 _PLURAL = {
+    "was lost with its node": "were lost with their nodes",
     "was ": "were ",
     "is ": "are ",
     "reached its ": "reached their ",

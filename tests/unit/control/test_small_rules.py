@@ -227,6 +227,7 @@ def test_many_equal_ends_are_one_line() -> None:
     ("one", "several"),
     [
         ("was preempted: by job 7", "were preempted: by job 7"),
+        ("was lost with its node: gone", "were lost with their nodes: gone"),
         ("is not in slurm any more", "are not in slurm any more"),
         ("reached its time limit", "reached their time limit"),
         ("exited 1: it was its own fault", "exited 1: it was its own fault"),
