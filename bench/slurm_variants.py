@@ -48,10 +48,16 @@ def sleeper(directory: Path) -> Path:
 
 
 @contextlib.contextmanager
-def penstock(slurm: Slurm, user: str) -> Iterator[Variant]:
-    """Ours, as root, with the configuration that the documentation shows."""
+def penstock(
+    slurm: Slurm, user: str, python: Path | None = None, commands: Path | None = None
+) -> Iterator[Variant]:
+    """Ours, as root, with the configuration that the documentation shows.
+
+    ``python``: of schedulers, if not the usual one. ``commands``: where Slurm's are looked for first.
+    """
     port = free_ports(1)[0]
     rig = GatewayRig()
+    bin = "" if commands is None else f'bin = "{commands}"'
     rig.config = textwrap.dedent(f"""
         [[listen]]
         address = "127.0.0.1:{port}"
@@ -62,9 +68,10 @@ def penstock(slurm: Slurm, user: str) -> Iterator[Variant]:
         type = "slurm"
         config = "{slurm.config}"
         scratch = "{slurm.directory}/scratch"
+        {bin}
         [profiles.slurm.scheduler]
         backend = "slurm"
-        python = "{environment("new")}"
+        python = "{python or environment("new")}"
         [profiles.slurm.workers.default]
         backend = "slurm"
         python = "{sleeper(rig.directory)}"

@@ -129,7 +129,7 @@ def test_a_submission_without_an_answer_is_neither_lost_nor_doubled(facility, sl
     ("daemon", "words"),
     [
         ("controller", "Unable to contact slurm controller"),
-        ("munge", "Slurm cannot be reached: Munge encode failed"),
+        ("munge", "Protocol authentication error"),
     ],
 )
 def test_a_dead_daemon_fails_no_cluster(facility, slurm, daemon, words):
