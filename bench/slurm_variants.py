@@ -23,6 +23,9 @@ from rigs.slurm import Slurm
 
 PASSWORD = "only for the bench"
 
+_clients: list[Gateway] = []
+"""Kept until Python ends: a client that is deleted closes itself once more, which fails."""
+
 
 @dataclass
 class Variant:
@@ -125,7 +128,9 @@ def peer(slurm: Slurm, user: str) -> Iterator[Variant]:
 
 def _client(address: str, user: str) -> Gateway:
     """An unmodified client."""
-    return Gateway(address, auth=BasicAuth(user, PASSWORD))
+    client = Gateway(address, auth=BasicAuth(user, PASSWORD))
+    _clients.append(client)
+    return client
 
 
 def _answers(client: Gateway) -> bool:
