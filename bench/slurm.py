@@ -1,32 +1,34 @@
 """Clusters on a real Slurm: this gateway beside ``dask-gateway-server``, on the same Slurm in one run.
 
-    python -m bench.slurm [--rounds 3] [--without-peer] [--steady 30] [--json FILE]
+    python -m bench.slurm [--rounds 3] [--without-peer] [--steady 60] [--json FILE]
 
 Both servers run as root and act for the same user; both use the unmodified client. Schedulers are
 real, workers only sleep, so what is measured is the way from ``scale`` to jobs in Slurm's queue and
 back. CPU time is that of the server with all commands that it ran. Slurm's own floor (a bare
-``sbatch`` of the same array) is measured beside. Needs root, Slurm, and sudo for the peer.
+``sbatch`` of the same array) is measured beside, and so is what a start owes to Slurm and to the import
+of ``distributed``. Needs root, Slurm, and sudo for the peer.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import pwd
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from bench.slurm_report import Figures, derived, report
+from bench.slurm_start import shares
 from bench.slurm_variants import Variant, peer, penstock
 from dask_gateway import GatewayCluster
 
@@ -35,16 +37,17 @@ from rigs.slurm import Slurm
 NODES, CPUS = 4, 128
 SIZES = (100, 300, 1000)
 STEADY_CLUSTERS, STEADY_WORKERS = 20, 50
-USER = f"penstock-bench{os.getpid()}"
+PERIOD = 5.0
+"""Seconds between two looks of ours, as configured by default."""
 
-Figures = dict[str, list[float]]
+USER = f"penstock-bench{os.getpid()}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--without-peer", action="store_true", help="a short run of ours alone")
-    parser.add_argument("--steady", type=float, default=30.0, help="seconds of the steady state")
+    parser.add_argument("--steady", type=float, default=60.0, help="seconds of the steady state")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
     if os.geteuid() != 0:
@@ -65,6 +68,9 @@ def main() -> None:
             for _ in range(options.rounds):
                 one_round(ours, slurm, found["penstock"], SIZES[1:])
             steady(ours, slurm, found["penstock"], options.steady)
+        print("starts in their parts …", flush=True)
+        shares(slurm, USER, 2 * options.rounds, functools.partial(note, found["penstock"]))
+    derived(found)
     report(found)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
@@ -84,7 +90,9 @@ def floor(slurm: Slurm, figures: Figures) -> None:
                 input=script, text=True, env=slurm.environ, check=True, user=USER, cwd="/",
                 capture_output=True,
             )  # fmt: skip
-            note(figures, f"sbatch {size}, s", time.perf_counter() - begin)
+            note(figures, f"sbatch of {size}, s", time.perf_counter() - begin)
+            wait_for(lambda n=size: in_queue(slurm) >= n, "the array is in the queue")
+            note(figures, f"sbatch of {size} until in the queue, s", time.perf_counter() - begin)
             slurm.cancel_all()
 
 
@@ -134,7 +142,7 @@ def steady(variant: Variant, slurm: Slurm, figures: Figures, seconds: float) -> 
     time.sleep(seconds)
     took = time.perf_counter() - begin
     note(figures, "steady: % of a core", (variant.cpu() - cpu) / took * 100)
-    note(figures, "steady: s between two squeue", took / max(1, questions(slurm) - asked))
+    note(figures, "steady: squeue a period", (questions(slurm) - asked) * PERIOD / took)
     for name in names:
         variant.client.stop_cluster(name)
     wait_for(lambda: in_queue(slurm, "PD,R,CG,CF") == 0, "everything has ended", 600)
@@ -168,7 +176,8 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120.0) -
 
 @contextlib.contextmanager
 def _slurm() -> Iterator[Slurm]:
-    slurm = Slurm(NODES, CPUS, array=1001)
+    # Hundreds of jobs begin at once on few cores: slurmd shall not take that for a broken network.
+    slurm = Slurm(NODES, CPUS, array=1001, message_timeout=20, node_timeout=300)
     try:
         yield slurm.start()
     finally:
@@ -185,27 +194,9 @@ def _user() -> Iterator[None]:
         subprocess.run(["userdel", "--remove", USER], check=True)
 
 
-# --- the table -------------------------------------------------------------------------------
-
-
 def note(figures: Figures, name: str, value: float) -> None:
     """Keep one measurement."""
     figures.setdefault(name, []).append(value)
-
-
-def report(found: dict[str, Figures]) -> None:
-    """Medians, and ratios to the peer's."""
-    for name, values in found["slurm"].items():
-        print(f"{'Slurm itself: ' + name:40} {statistics.median(values):10.3f}")
-    print(f"\n{'figure':40} {'peer':>10} {'penstock':>10} {'ratio':>8}   range")
-    for name, values in found["penstock"].items():
-        ours = statistics.median(values)
-        line: list[Any] = [f"{name:40}", f"{'':>10}", f"{ours:10.3f}", f"{'':>8}"]
-        if name in found["peer"]:
-            theirs = statistics.median(found["peer"][name])
-            line[1] = f"{theirs:10.3f}"
-            line[3] = f"{theirs / max(ours, 1e-9):7.1f}×"
-        print(*line, f" {min(values):.3f}–{max(values):.3f}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,9 @@ from rigs.slurm import Slurm
 
 PASSWORD = "only for the bench"
 
+_clients: list[Gateway] = []
+"""Kept until Python ends: a client that is deleted closes itself once more, which fails."""
+
 
 @dataclass
 class Variant:
@@ -48,10 +51,16 @@ def sleeper(directory: Path) -> Path:
 
 
 @contextlib.contextmanager
-def penstock(slurm: Slurm, user: str) -> Iterator[Variant]:
-    """Ours, as root, with the configuration that the documentation shows."""
+def penstock(
+    slurm: Slurm, user: str, python: Path | None = None, commands: Path | None = None
+) -> Iterator[Variant]:
+    """Ours, as root, with the configuration that the documentation shows.
+
+    ``python``: of schedulers, if not the usual one. ``commands``: where Slurm's are looked for first.
+    """
     port = free_ports(1)[0]
     rig = GatewayRig()
+    bin = "" if commands is None else f'bin = "{commands}"'
     rig.config = textwrap.dedent(f"""
         [[listen]]
         address = "127.0.0.1:{port}"
@@ -62,9 +71,10 @@ def penstock(slurm: Slurm, user: str) -> Iterator[Variant]:
         type = "slurm"
         config = "{slurm.config}"
         scratch = "{slurm.directory}/scratch"
+        {bin}
         [profiles.slurm.scheduler]
         backend = "slurm"
-        python = "{environment("new")}"
+        python = "{python or environment("new")}"
         [profiles.slurm.workers.default]
         backend = "slurm"
         python = "{sleeper(rig.directory)}"
@@ -118,7 +128,9 @@ def peer(slurm: Slurm, user: str) -> Iterator[Variant]:
 
 def _client(address: str, user: str) -> Gateway:
     """An unmodified client."""
-    return Gateway(address, auth=BasicAuth(user, PASSWORD))
+    client = Gateway(address, auth=BasicAuth(user, PASSWORD))
+    _clients.append(client)
+    return client
 
 
 def _answers(client: Gateway) -> bool:

@@ -52,6 +52,8 @@ class Slurm:
         array: int = 501,
         most_jobs: int = 20_000,
         more: str = "JobAcctGatherType=jobacct_gather/none",
+        message_timeout: int = MESSAGE_TIMEOUT,
+        node_timeout: int = 10,
     ) -> None:
         # Not pytest's tmp_path: Unix sockets need a short path, other users an open one.
         self.directory = Path(tempfile.mkdtemp(prefix="pk-slurm-", dir="/tmp"))
@@ -62,6 +64,8 @@ class Slurm:
         self.array = array
         self.most_jobs = most_jobs
         self.more = more
+        self.message_timeout = message_timeout
+        self.node_timeout = node_timeout
         self.environ = {**os.environ, "SLURM_CONF": str(self.config)}
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -112,7 +116,8 @@ class Slurm:
             user=getpass.getuser(),
             bind=_bind_option(),
             directory=self.directory,
-            message_timeout=MESSAGE_TIMEOUT,
+            message_timeout=self.message_timeout,
+            node_timeout=self.node_timeout,
             array=self.array,
             most_jobs=self.most_jobs,
             more=self.more,

@@ -22,6 +22,10 @@ def absorb(tracked: Tracked, jobs: Jobs, look: Look, *, wall: float, now: float)
     shown = jobs.get(tracked.row.sequence, _NO_JOBS)
     tracked.seen.update(shown)
     for index, job in shown.items():
+        if job.phase is Phase.ENDING:
+            tracked.ending.setdefault(index, now)
+        else:
+            tracked.ending.pop(index, None)
         if job.phase is Phase.RUNNING and index not in tracked.ran:
             # Limits count what we have seen; a wall clock may be wrong. Accounting counts it all.
             tracked.ran[index] = now

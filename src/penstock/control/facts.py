@@ -55,8 +55,9 @@ class Tracked:
     the submit; ``accepted`` says that it returned, or that the job has spoken to us.
     ``seen`` are the indices that a look has shown, ``registered`` those that the scheduler has as
     workers now, ``served`` those that it ever had. ``ran`` maps a running index to when we first
-    saw it run; ``watched``: by the process that submitted it, so from the start. ``leaving`` maps
-    a worker whose time is nearly over to its last moment, see ``walltime``. For accounting:
+    saw it run; ``watched``: by the process that submitted it, so from the start. ``ending`` maps an
+    index that was told to end to when we first saw it so. ``leaving`` maps a worker whose time is
+    nearly over to its last moment, see ``walltime``. For accounting:
     ``first_ran`` is when the first of them began, and ``job_seconds`` the sum of run times that
     ``ran`` does not hold.
     """
@@ -70,6 +71,7 @@ class Tracked:
     served: set[int] = field(default_factory=set)
     ran: dict[int, float] = field(default_factory=dict)
     watched: bool = False
+    ending: dict[int, float] = field(default_factory=dict)
     leaving: dict[int, float] = field(default_factory=dict)
     first_ran: float | None = None
     job_seconds: float = 0.0

@@ -125,6 +125,7 @@ class Obituaries:
         python = entry.cluster.spec.workers[row.group].python
         named: list[tuple[str, str]] = []
         unserved = blamed = 0
+        nodes: set[str] = set()  # one that is lost is one failure, however many workers it had
         last: ExitReport | None = None
         for index, job in end.exits.items():
             report = reports[index]
@@ -136,12 +137,16 @@ class Obituaries:
             if on_time and exit is not Exit.TIME_LIMIT:
                 how = "left before its time limit"
             named.append((worker_name(row.sequence, index), how))
-            unserved += not served and exit not in _BLAMELESS
+            if job is not None and exit is Exit.LOST and not served:
+                nodes.add(job.node)
+            else:
+                unserved += not served and exit not in _BLAMELESS
             # Even so, what ends before it serves is not tried again and again without a pause.
             blamed += not on_time and not (served and exit in _BLAMELESS)
             last = report or last
         if not named:
             return
+        unserved += len(nodes)
         said = last.tail if last else ""
         if unserved and not said:  # its agent did not even start: what did?
             said = await self.logs(entry, row, max(end.exits))

@@ -49,6 +49,9 @@ _NO_JOBS: Mapping[int, Job] = {}
 
 LOST = "the batch system never received it"
 
+ENDLESS = 120.0
+"""Seconds after which a job that is ending counts as over: on a node that hangs it may take hours."""
+
 
 def plan(situation: Situation) -> Plan:
     """What brings this cluster nearer to what is wanted. Changes nothing that it is given."""
@@ -109,7 +112,7 @@ def note_losses(
                 exits[index] = None
             elif row.state is not RowState.INTENDED:
                 result.awaited.add(row.backend)
-        elif not job.alive or index in reported:
+        elif not job.alive or index in reported or endless(situation, tracked, index, result):
             exits[index] = job
     retired = situation.retired.get(row.sequence, frozenset()) & wanted - exits.keys()
     if exits:
@@ -119,6 +122,16 @@ def note_losses(
         result.actions.append(Release(row.sequence, frozenset(retired)))
         row = replace(row, released=row.released | retired)
     return row
+
+
+def endless(situation: Situation, tracked: Tracked, index: int, result: Plan) -> bool:
+    """Whether a job has been ending for so long that nobody waits for it any more."""
+    if index not in tracked.ending:
+        return False
+    over = tracked.ending[index] + ENDLESS
+    if over > situation.now:
+        result.wake_at = min(result.wake_at, over)
+    return over <= situation.now
 
 
 def absence_proves(situation: Situation, tracked: Tracked) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from penstock.control.channel import ExitReport, printable
 from penstock.model.cluster import Cluster
-from penstock.model.job import Exit, Job
+from penstock.model.job import Exit, Job, Phase
 
 _NO_PYTHON = "its Python is not there"
 """Backends' words, which do not know the path."""
@@ -26,6 +26,7 @@ _EXITS = {
 }
 
 _PLURAL = {
+    "was lost with its node": "were lost with their nodes",
     "was ": "were ",
     "is ": "are ",
     "reached its ": "reached their ",
@@ -50,6 +51,8 @@ def how(job: Job | None, report: ExitReport | None, backend: str, python: str = 
         phrase = f"exited {code}"
     elif report is not None or exit is not None:
         phrase = "exited"
+    elif job is not None and job.phase is Phase.ENDING:
+        phrase = f"is ending in {backend} without coming to an end"
     else:
         phrase = f"is not in {backend} any more"
     if reason in ("", f"exited with code {code}"):  # which says nothing new

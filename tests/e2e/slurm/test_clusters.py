@@ -125,18 +125,26 @@ def test_a_submission_without_an_answer_is_neither_lost_nor_doubled(facility, sl
         assert len(arrays) == 2, "one for each scaling"
 
 
-def test_a_dead_controller_fails_no_cluster(facility, slurm):
+@pytest.mark.parametrize(
+    ("daemon", "words"),
+    [
+        ("controller", "Unable to contact slurm controller"),
+        ("munge", "Protocol authentication error"),
+    ],
+)
+def test_a_dead_daemon_fails_no_cluster(facility, slurm, daemon, words):
     with running(facility) as (gateway, cluster, dask):
         cluster.scale(1)
         dask.wait_for_workers(1, timeout=120)
-        with slurm.dead_controller():
+        with slurm.dead_controller() if daemon == "controller" else slurm.dead_munge():
             cluster.scale(2)
             waits = wait_until(lambda: events(facility, cluster.name, "unavailable"), "it waits")
-            assert "Unable to contact slurm controller" in waits[0]
+            assert words in waits[0]
             assert dask.submit(lambda: 1, pure=False).result(timeout=60) == 1
             assert gateway.get_cluster(cluster.name).status is ClusterStatus.RUNNING
         dask.wait_for_workers(2, timeout=120)
         wait_until(lambda: len(jobs(slurm, cluster.name)) == 2, "two jobs")
+        assert not events(facility, cluster.name, "worker-exit")
 
 
 def test_users_do_not_reach_each_others_jobs(facility, slurm):

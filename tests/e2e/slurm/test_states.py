@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from dask_gateway.client import ClusterStatus, GatewayClusterError
 
@@ -36,6 +38,13 @@ def array(slurm, cluster: str, sequence: int, task: int = 0) -> str:
     return f"{found[0]}_{task}" if found else ""
 
 
+def address(dask, name: str) -> str:
+    """Where a worker listens."""
+    workers = dask.scheduler_info(n_workers=-1)["workers"].items()
+    [found] = [address for address, worker in workers if worker["name"] == name]
+    return found
+
+
 def allowed_failures(dask_scheduler):
     return dask_scheduler.allowed_failures
 
@@ -52,6 +61,7 @@ def test_the_ends_of_jobs_are_told_for_what_they_are(facility, slurm):
             wait_until(lambda s=sequence: array(slurm, name, s), f"{group} is submitted")
         dask.wait_for_workers(3, timeout=120)
         assert dask.run_on_scheduler(by_value(allowed_failures)) == 10, "preemption is no bug"
+        data = dask.scatter(list(range(20)), workers=[address(dask, "w2-0")], hash=False)
 
         # A start in an hour, and then none before an admin wishes, which is told in its time.
         told(facility, name, "waiting", "1 worker waits in slurm")
@@ -61,6 +71,7 @@ def test_the_ends_of_jobs_are_told_for_what_they_are(facility, slurm):
         slurm.run("sbatch", *urgent, "--wrap", "sleep 1")
         told(facility, name, "worker-exit", "w2-0 was preempted")
         wait_until(lambda: len(serving(dask)) == 3, "it was replaced", 120)
+        assert dask.gather(data) == list(range(20)), "it handed its data over"
         assert gateway.get_cluster(name).status is ClusterStatus.RUNNING
         told(facility, name, "waiting", "1 worker is held in slurm: JobHeldAdmin", 120)
 
@@ -85,6 +96,40 @@ def test_an_array_of_which_some_have_room(facility, slurm):
         cluster.scale(2)
         wait_until(lambda: waiting not in jobs(slurm, cluster.name), "who waits goes first")
         assert serving(dask) == there
+    wait_until(lambda: not slurm.squeue("JobID", states=ALIVE), "no job is left")
+
+
+def target(facility, cluster: str) -> int | None:
+    """How many workers the scheduler wishes for."""
+    status, text, _ = facility.ask(facility.alice, "GET", f"/api/v1/clusters/{cluster}/live")
+    assert status == 200, text
+    return json.loads(text)["report"]["target"]
+
+
+def double(number):
+    return 2 * number
+
+
+def test_an_adaptive_cluster_keeps_its_places_in_the_queue(facility, slurm):
+    theirs = ("-w", "n2", "--exclusive", "-o", "/dev/null", "--parsable", "--wrap", "sleep 600")
+    others = slurm.run("sbatch", *theirs).stdout.strip()
+    wait_until(lambda: slurm.squeue("JobID", states="R"), "the node is taken")
+    with running(facility, "crowded") as (_, cluster, dask):
+        name = cluster.name
+        cluster.adapt(minimum=0, maximum=4)
+        work = dask.map(by_value(double), range(100), pure=False)
+        wait_until(lambda: jobs(slurm, name, states="PD"), "workers wait for the node")
+        places = jobs(slurm, name)
+        for _ in range(2):
+            dask.cancel(work)
+            wait_until(lambda: target(facility, name) == 0, "nothing is to be done")
+            work = dask.map(by_value(double), range(100), pure=False)
+            wait_until(lambda: target(facility, name), "something is to be done")
+            assert jobs(slurm, name) == places
+        slurm.run("scancel", others)
+        assert dask.gather(work) == [2 * number for number in range(100)]
+        shown = slurm.squeue("ArrayJobID", "Name")
+        assert len({base for base, role in shown if role == f"dask-worker-{name}"}) == 1
     wait_until(lambda: not slurm.squeue("JobID", states=ALIVE), "no job is left")
 
 
@@ -134,9 +179,7 @@ def test_workers_share_jobs_after_the_sites_prolog(facility, slurm):
 
         # One dies: Slurm cannot tell, its agent does.
         with_it = serving(dask)
-        workers = dask.scheduler_info(n_workers=-1)["workers"].items()
-        [victim] = [address for address, worker in workers if worker["name"] == "w1-1"]
-        dask.run(by_value(die), workers=[victim], on_error="ignore")
+        dask.run(by_value(die), workers=[address(dask, "w1-1")], on_error="ignore")
         wait_until(lambda: "w1-1" not in serving(dask), "it is gone")
         wait_until(lambda: len(serving(dask)) == 5, "it is replaced", 120)
         assert serving(dask) & with_it == with_it - {"w1-1"}

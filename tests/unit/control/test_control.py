@@ -988,6 +988,24 @@ def test_workers_that_are_preempted_are_no_failure_and_replaced_at_once() -> Non
     play(story)
 
 
+def test_a_node_that_takes_many_workers_with_it_is_one_failure() -> None:
+    async def story(world: World) -> None:
+        await world.running(worker_tries=3)
+        await world.control.scale(world.name, 20)
+        await asyncio.sleep(2)
+        for index in range(12):
+            world.backend.finish(world.job(1), index, exit=Exit.LOST)
+        await asyncio.sleep(30)
+        assert not world.cluster.scaling["cpu"].stopped
+        assert len(world.backend.alive()) == 21
+        for sequence in (2, 3):
+            world.backend.finish(world.job(sequence), 0, exit=Exit.LOST)
+            await asyncio.sleep(30)
+        assert "3 in a row ended" in world.cluster.scaling["cpu"].stopped
+
+    play(story)
+
+
 def test_waiting_jobs_say_why() -> None:
     async def story(world: World) -> None:
         world.backend.faults.queue_wait = 1e6

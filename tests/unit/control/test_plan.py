@@ -173,6 +173,16 @@ def test_an_exited_job_is_noted_at_any_look() -> None:
     assert answer.actions == [MarkExited(1, {0: over})]
 
 
+def test_a_job_that_never_comes_to_its_end_is_over_after_a_while() -> None:
+    ending = job(1, 0, Phase.ENDING)
+    tracked = settled(row(1, 2), ending={0: 50.0})
+    patient = decide([tracked], [ending, job(1, 1)], now=169.0, desired={"cpu": 2})
+    assert patient.actions == []
+    assert patient.wake_at == 170.0
+    late = decide([tracked], [ending, job(1, 1)], now=170.0, desired={"cpu": 2})
+    assert late.actions == [MarkExited(1, {0: ending}), Cancel("fake", (ending,))]
+
+
 def test_an_exit_report_is_believed_before_any_look_and_the_job_ended() -> None:
     answer = decide([settled(row(1, 1))], [job(1)], desired={"cpu": 0}, reported={1: {0}})
     assert answer.actions == [MarkExited(1, {0: job(1)}), Cancel("fake", (job(1),))]

@@ -204,6 +204,7 @@ def report(**changes: Any) -> ExitReport:
         (job(exit=Exit.FAILED, exit_code=1), None, "exited 1"),
         (None, report(code=137, reason="out of memory"), "exited 137: out of memory"),
         (job(phase=Phase.RUNNING), report(code=1), "exited 1"),
+        (job(phase=Phase.ENDING), None, "is ending in slurm without coming to an end"),
         (job(exit=Exit.TIME_LIMIT, exit_code=143), None, "reached its time limit"),
         (job(exit=Exit.PREEMPTED, reason="by job 7."), None, "was preempted: by job 7"),
         (job(exit=Exit.FAILED, exit_code=1, reason="a\x1b[2Jb"), None, "exited 1: a [2Jb"),
@@ -226,6 +227,7 @@ def test_many_equal_ends_are_one_line() -> None:
     ("one", "several"),
     [
         ("was preempted: by job 7", "were preempted: by job 7"),
+        ("was lost with its node: gone", "were lost with their nodes: gone"),
         ("is not in slurm any more", "are not in slurm any more"),
         ("reached its time limit", "reached their time limit"),
         ("exited 1: it was its own fault", "exited 1: it was its own fault"),
