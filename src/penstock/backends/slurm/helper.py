@@ -22,7 +22,6 @@ from subprocess import PIPE, Popen
 from typing import Any, Dict, List, Optional, Tuple
 
 VERSION = 1
-
 MAX_REQUEST = 2 * 2**20
 MAX_SCRIPT = MAX_OUTPUT = 4 * 2**20
 MAX_SECONDS = 600
@@ -32,7 +31,6 @@ COMMENT = re.compile("(" + TAG.pattern + r")( [1-9][0-9]?x[1-9][0-9]{0,5})?")
 TASKS = re.compile(r"[0-9]{1,8}(-[0-9]{1,8})?(,[0-9]{1,8}(-[0-9]{1,8})?)*")
 OPTION = re.compile(r"--([a-z][a-z0-9-]*)(?:=([^\x00-\x1f\x7f]{0,1024}))?")
 IN_SCRIPT = re.compile(rb"^#(SBATCH|PBS|BSUB)\b", re.MULTILINE)
-
 FIXED = {"chdir": "/", "input": "/dev/null", "output": "/dev/null", "parsable": None}
 
 OPTIONS = set(
@@ -44,9 +42,6 @@ OPTIONS = set(
     "spread-job switches threads-per-core time-min tmp use-min-nodes wckey".split()
 )
 """Options of sbatch that say which resources a job gets, and when; none names a file or a user."""
-
-NODES = ("nodelist", "exclude")
-"""Which name nodes, and to sbatch also a file with their names: whatever has a slash in it."""
 
 WAITS = b"sleeping and retrying"
 """What sbatch says before it waits two minutes by itself where MaxJobCount is reached, having got nothing."""
@@ -170,7 +165,7 @@ class Helper:
         if match is None:
             raise Refused("not an option of sbatch: %.100r" % (word,))
         name, value = match.groups()
-        if name in NODES and "/" in (value or ""):
+        if name in ("nodelist", "exclude") and "/" in (value or ""):  # a file with their names
             raise Refused("--{} must name nodes; sbatch would read a file".format(name))
         if name in FIXED:
             if value != FIXED[name]:
