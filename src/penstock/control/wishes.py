@@ -105,7 +105,8 @@ def check_active(cluster: Cluster) -> None:
     """Raises Conflict for a cluster that is stopping or over."""
     if not cluster.status.active:
         status = cluster.status.name.lower()
-        raise Conflict(f"Cluster {cluster.name} is {status}, so it cannot be scaled.")
+        why = f" {cluster.reason}" if cluster.reason else ""
+        raise Conflict(f"Cluster {cluster.name} is {status}, so it cannot be scaled.{why}")
 
 
 def worker_group(cluster: Cluster, group: str | None) -> str:

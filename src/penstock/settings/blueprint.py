@@ -10,7 +10,9 @@ from penstock.environment import choice, job_environment
 from penstock.model.cluster import DURATIONS, Activation, ClusterSpec, GroupSpec, Links
 from penstock.model.errors import Invalid
 from penstock.model.job import Resources
+from penstock.settings.backends import BackendSettings
 from penstock.settings.base import split_ports
+from penstock.settings.extras import mistakes
 from penstock.settings.fields import GIB, OptionField
 from penstock.settings.problems import shorten
 from penstock.settings.profiles import GroupSettings, ProfileSettings, WorkerSettings
@@ -58,8 +60,9 @@ class _Group:
 class Blueprint:
     """A profile, open to changes by options until it is built."""
 
-    def __init__(self, profile: ProfileSettings) -> None:
+    def __init__(self, profile: ProfileSettings, backends: Mapping[str, BackendSettings]) -> None:
         self._profile = profile
+        self._backends = backends
         self._scheduler = _Group.of(profile.scheduler)
         self._workers = {name: _Group.of(group) for name, group in profile.workers.items()}
         self._limits = profile.limits.limits()
@@ -119,14 +122,15 @@ class Blueprint:
             if target.variable:
                 group.env[target.variable] = _as_text(name, value)
             elif target.extra:
-                group.extras[target.extra] = _extra(name, target.extra, value)
+                section = self._backends.get(group.backend)
+                group.extras[target.extra] = _extra(name, target.extra, value, section)
             else:
                 setattr(group, target.field, _quantity(name, target.field, value))
 
     def _places(self, target: Target) -> Iterator[_Group]:
-        if target.variable or target.place == "scheduler":
+        if target.variable or target.place in ("scheduler", "jobs"):
             yield self._scheduler
-        if target.variable or target.place == "workers":
+        if target.variable or target.place in ("workers", "jobs"):
             yield from self._workers.values()
         if target.group:
             yield self._workers[target.group]
@@ -184,13 +188,12 @@ def _links(settings: GroupSettings) -> Links:
     )
 
 
-def _extra(name: str, key: str, value: Any) -> Any:
-    if key not in DURATIONS:
-        return value
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise Invalid(f"{name} cannot set {key}: it {error}, not {shorten(value)}") from None
+def _extra(name: str, key: str, value: Any, section: BackendSettings | None) -> Any:
+    """A setting of jobs as an option sets it. Raises Invalid for what their backend would refuse."""
+    for _, text in mistakes(section, {key: value}):
+        known = "" if text.startswith("no setting of") else f", not {shorten(value)}"
+        raise Invalid(f"{name} cannot set {key}: {text}{known}")
+    return parse_duration(value) if key in DURATIONS else value
 
 
 def _as_text(name: str, value: Any) -> str:

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from penstock.model.cluster import AGENT_EXTRAS, DURATIONS
 from penstock.model.errors import Invalid, SettingsError
 from penstock.settings.auth import BasicAuth, read_secret
-from penstock.settings.backends import SlurmBackendSettings, SlurmJobSettings
 from penstock.settings.blueprint import Blueprint
 from penstock.settings.catalogue import profile_fields
-from penstock.settings.fields import BUILT_IN_NAMES, OF_WORKERS, site_field
-from penstock.settings.htcondor import HTCondorBackendSettings, HTCondorJobSettings
+from penstock.settings.extras import mistakes
+from penstock.settings.fields import BUILT_IN_NAMES, OF_WORKERS, OptionField, site_field
 from penstock.settings.job_files import files_of_users
 from penstock.settings.notebook import NotebookBackendSettings
 from penstock.settings.problems import KeyPath, Problem, suggest
 from penstock.settings.profiles import ProfileSettings
 from penstock.settings.root import Settings
 from penstock.settings.site_options import parse_target
-from penstock.settings.units import parse_duration
 
 
 def check(
@@ -49,7 +44,7 @@ def check(
         problems += files_of_users(settings, path, profile)
         groups = _names(raw, "profiles", name, "workers") | profile.workers.keys()
         wrong = list(_options(path, profile, groups))
-        problems += wrong or _trial(path, profile)
+        problems += wrong or _trial(settings, path, profile)
     return problems
 
 
@@ -104,39 +99,8 @@ def _extras(settings: Settings, path: KeyPath, profile: ProfileSettings) -> Iter
         (("scheduler",), profile.scheduler),
         *((("workers", name), group) for name, group in profile.workers.items()),
     ):
-        for key in DURATIONS & group.extras.keys():
-            try:
-                parse_duration(group.extras[key])
-            except ValueError as error:
-                yield _problem((*path, *place, "extras", key), str(error))
-        section = settings.backends.get(group.backend)
-        if not isinstance(section, SlurmBackendSettings | HTCondorBackendSettings):
-            continue
-        extras = {key: value for key, value in group.extras.items() if key not in AGENT_EXTRAS}
-        where = (*path, *place, "extras")
-        try:
-            if isinstance(section, HTCondorBackendSettings):
-                HTCondorJobSettings.model_validate(extras)
-            else:
-                section.check_sayable(SlurmJobSettings.model_validate(extras))
-        except ValidationError as error:
-            yield from _mistakes(where, error, type(section.jobs))
-        except ValueError as error:
-            yield _problem(where, str(error))
-
-
-def _mistakes(
-    path: KeyPath, wrong: ValidationError, model: type[SlurmJobSettings | HTCondorJobSettings]
-) -> Iterator[Problem]:
-    system = "Slurm" if model is SlurmJobSettings else "HTCondor"
-    for each in wrong.errors():
-        if each["type"] == "extra_forbidden":
-            text = f"no setting of {system} jobs" + suggest(
-                str(each["loc"][0]), sorted(model.model_fields)
-            )
-        else:
-            text = each["msg"].removeprefix("Value error, ")
-        yield _problem((*path, *each["loc"]), text)
+        for steps, text in mistakes(settings.backends.get(group.backend), group.extras):
+            yield _problem((*path, *place, "extras", *steps), text)
 
 
 def _groups(profile: ProfileSettings) -> Iterator[tuple[KeyPath, str]]:
@@ -167,12 +131,30 @@ def _options(path: KeyPath, profile: ProfileSettings, groups: Collection[str]) -
             yield _problem((*place, "default"), str(error))
 
 
-def _trial(path: KeyPath, profile: ProfileSettings) -> list[Problem]:
-    """What would be wrong with a cluster whose user chose nothing."""
+def _trial(settings: Settings, path: KeyPath, profile: ProfileSettings) -> list[Problem]:
+    """What would be wrong with the cluster of a user who chose nothing; and if there is nothing,
+    with what options offer besides."""
     fields = profile_fields(profile)
     defaults = {name: field.default for name, field in fields.items()}
-    wrong = Blueprint(profile).apply(fields, defaults)
-    return [_problem((*path, "options"), text) for text in wrong]
+    wrong = Blueprint(profile, settings.backends).apply(fields, defaults)
+    if wrong:
+        return [_problem((*path, "options"), text) for text in wrong]
+    return [
+        _problem((*path, "options", name), text)
+        for name in profile.options
+        for text in _offers(settings, profile, name, fields[name])
+    ]
+
+
+def _offers(
+    settings: Settings, profile: ProfileSettings, name: str, field: OptionField
+) -> Iterable[str]:
+    """What is wrong with the choices of an option, or with its bounds; each said once."""
+    wrong: dict[str, None] = {}
+    for value in field.offers():
+        blueprint = Blueprint(profile, settings.backends)
+        wrong.update(dict.fromkeys(blueprint.apply({name: field}, {name: value})))
+    return wrong
 
 
 def _names(raw: Mapping[str, Any], *keys: str) -> set[str]:

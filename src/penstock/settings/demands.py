@@ -28,7 +28,7 @@ def demands(
     found: list[Demand] = []
     for name, profile in settings.profiles.items():
         for title, choices in _variants(profile):
-            blueprint = _blueprint(profile, choices)
+            blueprint = _blueprint(settings, profile, choices)
             spec = blueprint.build(name, account, home)[0]
             for demand in _of_spec(name, title, profile, spec, backend):
                 if not any(replace(demand, name=other.name) == other for other in found):
@@ -50,11 +50,13 @@ def _sets_extra(name: str, option: SelectOption) -> bool:
     return bool(parse_target(option.target or f"workers.extras.{name}").extra)
 
 
-def _blueprint(profile: ProfileSettings, choices: Mapping[str, str]) -> Blueprint:
+def _blueprint(
+    settings: Settings, profile: ProfileSettings, choices: Mapping[str, str]
+) -> Blueprint:
     fields = profile_fields(profile)
     values = {key: each.default for key, each in fields.items()}
     values.update((key, fields[key].parse(choice)) for key, choice in choices.items())
-    blueprint = Blueprint(profile)
+    blueprint = Blueprint(profile, settings.backends)
     blueprint.apply(fields, values)
     return blueprint
 

@@ -60,6 +60,9 @@ class OptionField(Protocol):
     def apply(self, value: Any) -> Any:
         """What a parsed value sets."""
 
+    def offers(self) -> tuple[Any, ...]:
+        """Parsed values that stand for all that users may choose, as far as some can."""
+
     def merge(self, other: OptionField) -> OptionField:
         """A field for a form that allows whatever either allows; this one's default and label."""
 
@@ -72,6 +75,9 @@ class BaseField:
 
     def apply(self, value: Any) -> Any:
         return value
+
+    def offers(self) -> tuple[Any, ...]:
+        return ()
 
     def merge(self, other: OptionField) -> OptionField:
         return self  # type: ignore[return-value]
@@ -123,6 +129,10 @@ class NumberField(BaseField):
         if wrong or low or (self.most is not None and number > self.most):
             raise self.refuse(self._allowed(), value)
         return int(number) if self.whole else float(number)
+
+    def offers(self) -> tuple[Any, ...]:
+        bounds = (self._plain(self.least), self._plain(self.most))
+        return tuple(bound for bound in bounds if bound is not None)
 
     def merge(self, other: OptionField) -> OptionField:
         if not isinstance(other, NumberField):
@@ -211,6 +221,9 @@ class SelectField(BaseField):
 
     def apply(self, value: str) -> Any:
         return self.choices[value]
+
+    def offers(self) -> tuple[Any, ...]:
+        return tuple(self.choices)
 
     def merge(self, other: OptionField) -> OptionField:
         if not isinstance(other, SelectField):

@@ -88,7 +88,7 @@ def resolve(
     _check_account(settings, account)
     problems: list[str] = []
     request, shown = _read(settings, listener, options, user, problems)
-    blueprint = Blueprint(request.profile)
+    blueprint = Blueprint(request.profile, settings.backends)
     environment = None
     try:
         candidates = _candidates(request.profile, shown, account)

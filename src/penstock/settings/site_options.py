@@ -11,12 +11,13 @@ from penstock.settings.base import Section
 
 _TARGET = re.compile(
     r"env\.(?P<variable>[A-Za-z_][A-Za-z0-9_]*)"
-    r"|(?P<place>scheduler|workers|group\.(?P<group>.+?))\."
+    r"|(?P<place>scheduler|workers|jobs(?=\.extras\.)|group\.(?P<group>.+?))\."
     r"(?:extras\.(?P<extra>[^.]+)|(?P<field>cores|memory|gpus|threads|count))"
     r"|limits\.(?P<limit>max_lifetime|idle_timeout|no_client_timeout|cluster_max_workers)"
 )
 TARGETS = (
     "env.<NAME>, workers.extras.<key>, group.<name>.extras.<key>, scheduler.extras.<key>, "
+    "jobs.extras.<key> (scheduler and workers), "
     "workers.cores|memory|gpus|threads (also with scheduler. or group.<name>.), "
     "group.<name>.count (workers to begin with), "
     "limits.max_lifetime|idle_timeout|no_client_timeout|cluster_max_workers"

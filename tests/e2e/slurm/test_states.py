@@ -86,12 +86,19 @@ def test_the_ends_of_jobs_are_told_for_what_they_are(facility, slurm):
     wait_until(lambda: not slurm.squeue("JobID", states=ALIVE), "no job is left")
 
 
+def waits_until(facility, cluster: str) -> list[float]:
+    """When the queued jobs of a cluster are expected to start, as far as Slurm says."""
+    queued = [job for job in shown(facility, cluster).values() if job["phase"] == "queued"]
+    return [job["expected"] for job in queued if job["expected"]]
+
+
 def test_an_array_of_which_some_have_room(facility, slurm):
     with running(facility, "crowded") as (_, cluster, dask):
         cluster.scale(3)
         dask.wait_for_workers(2, timeout=120)
         told(facility, cluster.name, "waiting", "1 worker waits in slurm")
         [waiting] = jobs(slurm, cluster.name, states="PD")
+        wait_until(lambda: waits_until(facility, cluster.name), "Slurm expects it at some time")
         there = serving(dask)
         cluster.scale(2)
         wait_until(lambda: waiting not in jobs(slurm, cluster.name), "who waits goes first")

@@ -666,7 +666,7 @@ def test_requests_that_make_no_sense_change_nothing() -> None:
         with pytest.raises(Conflict, match="is stopping"):
             await control.scale(name, 1)
         await world.final()
-        with pytest.raises(Conflict, match="is stopped"):
+        with pytest.raises(Conflict, match=r"is stopped, so it cannot be scaled\. enough"):
             await control.adapt(name, active=True)
         with pytest.raises(Conflict, match="has ended"):
             await world.hello()

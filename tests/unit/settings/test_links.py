@@ -58,7 +58,7 @@ def loaded(tmp_path: Path, more: str = "", text: str = TEXT):  # type: ignore[no
 
 def spec(tmp_path: Path) -> ClusterSpec:
     profile = loaded(tmp_path).profiles["grid"]
-    return Blueprint(profile).build("grid", "alice", "/home/alice")[0]
+    return Blueprint(profile, {}).build("grid", "alice", "/home/alice")[0]
 
 
 def test_a_profile_tells_its_links(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_an_option_may_tell_how_many_workers_a_group_begins_with(tmp_path: Path)
     )
     profile = loaded(tmp_path, more.format(target="group.cpu.count")).profiles["grid"]
     fields = profile_fields(profile)
-    blueprint = Blueprint(profile)
+    blueprint = Blueprint(profile, {})
     assert blueprint.apply(fields, {"extra": 4}) == []
     made = blueprint.build("grid", "alice", "/home/alice")[0]
     assert made.workers["cpu"].initial == 4

@@ -16,12 +16,12 @@ import os
 import re
 import signal
 import stat
-import subprocess
 import sys
+from contextlib import suppress
+from subprocess import PIPE, Popen
 from typing import Any, Dict, List, Optional, Tuple
 
 VERSION = 1
-
 MAX_REQUEST = 2 * 2**20
 MAX_SCRIPT = MAX_OUTPUT = 4 * 2**20
 MAX_SECONDS = 600
@@ -31,7 +31,6 @@ COMMENT = re.compile("(" + TAG.pattern + r")( [1-9][0-9]?x[1-9][0-9]{0,5})?")
 TASKS = re.compile(r"[0-9]{1,8}(-[0-9]{1,8})?(,[0-9]{1,8}(-[0-9]{1,8})?)*")
 OPTION = re.compile(r"--([a-z][a-z0-9-]*)(?:=([^\x00-\x1f\x7f]{0,1024}))?")
 IN_SCRIPT = re.compile(rb"^#(SBATCH|PBS|BSUB)\b", re.MULTILINE)
-
 FIXED = {"chdir": "/", "input": "/dev/null", "output": "/dev/null", "parsable": None}
 
 OPTIONS = set(
@@ -44,12 +43,10 @@ OPTIONS = set(
 )
 """Options of sbatch that say which resources a job gets, and when; none names a file or a user."""
 
-NODES = ("nodelist", "exclude")
-"""Which name nodes, and to sbatch also a file with their names: whatever has a slash in it."""
-
 WAITS = b"sleeping and retrying"
 """What sbatch says before it waits two minutes by itself where MaxJobCount is reached, having got nothing."""
 
+SITE = os.path.realpath(__file__) + ".json"
 SITE_DEFAULTS = {"path": "", "slurm_conf": "", "options": [], "gateways": []}  # type: Dict[str, Any]
 
 
@@ -63,23 +60,22 @@ class Late(Exception):
 
 def site_settings() -> Dict[str, Any]:
     """What root wrote beside this file, if anything."""
-    path = os.path.realpath(__file__) + ".json"
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        handle = os.open(SITE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return dict(SITE_DEFAULTS)
     with os.fdopen(handle, "rb") as file:
-        for status in (os.fstat(file.fileno()), os.stat(os.path.dirname(path))):
+        for status in (os.fstat(file.fileno()), os.stat(os.path.dirname(SITE))):
             if status.st_uid != 0 or status.st_mode & 0o022:
-                raise Refused(path + " and its directory must be root's, and writable by no other")
+                raise Refused(SITE + " and its directory must be root's, and writable by no other")
         try:
             found = json.loads(file.read().decode())
         except ValueError as error:
-            raise Refused("{} is not JSON: {}".format(path, error))
+            raise Refused("{} is not JSON: {}".format(SITE, error))
     unknown = sorted(set(found) - set(SITE_DEFAULTS)) if isinstance(found, dict) else ["it"]
     wrong = unknown or [k for k in found if type(found[k]) is not type(SITE_DEFAULTS[k])]
     if wrong:
-        raise Refused("{}: {} cannot be understood".format(path, ", ".join(wrong)))
+        raise Refused("{}: {} cannot be understood".format(SITE, ", ".join(wrong)))
     return dict(SITE_DEFAULTS, **found)
 
 
@@ -87,15 +83,11 @@ class Helper:
     """One request of one user."""
 
     def __init__(self, site: Dict[str, Any], request: Dict[str, Any], data: bytes) -> None:
-        self.site = site
-        self.request = request
-        self.data = data
+        self.site, self.request, self.data = site, request, data
         path = ":".join(filter(None, [site["path"], "/usr/local/bin:/usr/bin:/bin"]))
         self.environ = {"PATH": path, "LC_ALL": "C"}
         if site["slurm_conf"]:
             self.environ["SLURM_CONF"] = site["slurm_conf"]
-
-    # --- the verbs ---------------------------------------------------------------------------
 
     def check(self) -> Dict[str, Any]:
         """Whether we could: that we are there, and sbatch is."""
@@ -139,14 +131,14 @@ class Helper:
         index, limit = self.request.get("index"), self.request.get("limit")
         if type(index) is not int or type(limit) is not int:
             raise Refused("output needs an index and a limit")
-        place = own_directory(self._logs(), self._tag(self.request.get("tag"), TAG))
+        logs, tag = self._place()
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         try:
-            handle = None if place is None else os.open("%d.log" % index, flags, dir_fd=place)
+            handle = os.open("%d.log" % index, flags, dir_fd=own_directory(logs, tag))
         except OSError:
-            handle = None
-        status = os.fstat(handle) if handle is not None else None
-        if handle is None or not status or not stat.S_ISREG(status.st_mode):
+            return {"code": 0}
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
             return {"code": 0}
         limit = max(0, min(limit, MAX_OUTPUT))
         os.lseek(handle, max(0, status.st_size - limit), os.SEEK_SET)
@@ -154,52 +146,47 @@ class Helper:
 
     def remove(self) -> Dict[str, Any]:
         """The output of a batch goes."""
-        tag = self._tag(self.request.get("tag"), TAG)
-        logs = self._logs()
-        try:
-            if own_directory(logs, tag) is not None:
-                import shutil  # only here: it takes a while, and submissions do without
+        import shutil  # only here: it takes a while, and submissions do without
 
-                os.chdir(logs)
-                shutil.rmtree(tag)  # which follows no links
+        logs, tag = self._place()
+        try:
+            own_directory(logs, tag)
+        except OSError:
+            return {"code": 0}
+        try:
+            os.chdir(logs)
+            shutil.rmtree(tag)  # which follows no links
         except OSError as error:
             return {"code": 1, "errors": "{}: {}".format(tag, error.strerror)}
         return {"code": 0}
-
-    # --- checks ------------------------------------------------------------------------------
 
     def _option(self, word: Any) -> Tuple[str, Optional[str]]:
         match = OPTION.fullmatch(word) if isinstance(word, str) else None
         if match is None:
             raise Refused("not an option of sbatch: %.100r" % (word,))
         name, value = match.groups()
-        if name in NODES and "/" in (value or ""):
+        if name in ("nodelist", "exclude") and "/" in (value or ""):  # a file with their names
             raise Refused("--{} must name nodes; sbatch would read a file".format(name))
         if name in FIXED:
             if value != FIXED[name]:
                 raise Refused("--{} must be {}".format(name, FIXED[name]))
         elif name not in OPTIONS and name not in self.site["options"]:
-            raise Refused(
-                "--{0} is not allowed here: name {0} in 'options' of {1}.json if it should be".format(
-                    name, os.path.realpath(__file__)
-                )
-            )
+            text = "--{0} is not allowed here: name {0} in 'options' of {1} if it should be"
+            raise Refused(text.format(name, SITE))
         return name, value
 
     def _tag(self, text: Any, form: "re.Pattern[str]") -> str:
-        match = form.fullmatch(text) if isinstance(text, str) else None
-        if match is None:
+        if not isinstance(text, str) or not form.fullmatch(text):
             raise Refused("not a tag of Penstock: %.100r" % (text,))
-        gateway = text[2:10]
-        if self.site["gateways"] and gateway not in self.site["gateways"]:
-            raise Refused("gateway {} is not one of this site's".format(gateway))
-        return str(text)
+        if self.site["gateways"] and text[2:10] not in self.site["gateways"]:
+            raise Refused("gateway {} is not one of this site's".format(text[2:10]))
+        return text
 
-    def _logs(self) -> str:
-        path = self.request.get("logs")
-        if not isinstance(path, str) or path[:1] != "/" or "\0" in path or ".." in path.split("/"):
-            raise Refused("not an absolute path: %.100r" % (path,))
-        return path
+    def _place(self) -> Tuple[str, str]:
+        logs, tag = self.request.get("logs"), self._tag(self.request.get("tag"), TAG)
+        if not isinstance(logs, str) or logs[:1] != "/" or "\0" in logs or ".." in logs.split("/"):
+            raise Refused("not an absolute path: %.100r" % (logs,))
+        return logs, tag
 
     def _arrays(self) -> Tuple[Dict[str, bool], Optional[Dict[str, Any]]]:
         """The arrays of this user that live, and whether each bears a tag; or Slurm's words."""
@@ -222,58 +209,45 @@ class Helper:
             return False
 
     def _run(self, words: List[str], data: bytes = b"", hopeless: bytes = b"") -> Dict[str, Any]:
-        places = [os.path.join(p, words[0]) for p in self.environ["PATH"].split(":")]
-        path = next((path for path in places if os.access(path, os.X_OK)), "")
-        if not path:
+        try:  # it is looked for in the PATH of env
+            process = Popen(words, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=self.environ)
+        except (FileNotFoundError, PermissionError):
             text = "there is no {} in {}".format(words[0], self.environ["PATH"])
-            return {"code": 1, "unavailable": text, "errors": "", "output": ""}
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(
-            [path, *words[1:]], stdin=pipe, stdout=pipe, stderr=pipe, env=self.environ, cwd="/"
-        )
+            return {"code": 1, "unavailable": text}
         try:
             output, errors = talk(process, data, hopeless)
         except Late:
             process.kill()
             process.wait()
-            return {"code": None, "errors": "", "output": ""}
+            return {"code": None}
         return {
-            "code": process.returncode,
+            "code": process.wait(),
             "errors": errors.decode(errors="replace"),
             "output": output.decode(errors="replace"),
         }
 
 
-def talk(process: "subprocess.Popen[bytes]", data: bytes, hopeless: bytes) -> Tuple[bytes, bytes]:
+def talk(process: Any, data: bytes, hopeless: bytes) -> Tuple[bytes, bytes]:
     """What ``communicate`` does; a process that says ``hopeless`` is killed."""
     if not hopeless:
-        return process.communicate(data)
-    assert process.stdin
-    assert process.stdout
-    assert process.stderr
-    try:
-        with process.stdin as stdin:
-            stdin.write(data)
-    except BrokenPipeError:
-        pass  # its errors say why it took nothing
+        return process.communicate(data)  # type: ignore[no-any-return]
+    with suppress(BrokenPipeError), process.stdin as stdin:  # its errors say why it took nothing
+        stdin.write(data)
     errors = b""
     for line in process.stderr:
         errors += line
         if hopeless in line:
             process.kill()
-    output = process.stdout.read()
-    process.wait()
-    return output, errors
+    return process.stdout.read(), errors
 
 
-def own_directory(logs: str, tag: str) -> Optional[int]:
+def own_directory(logs: str, tag: str) -> int:
     """The directory of a batch's output, open: only if this user owns it, and by no link."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    try:
-        handle = os.open(tag, flags | os.O_NOFOLLOW, dir_fd=os.open(logs, flags))
-    except OSError:
-        return None
-    return handle if os.fstat(handle).st_uid == os.getuid() else None
+    handle = os.open(tag, flags | os.O_NOFOLLOW, dir_fd=os.open(logs, flags))
+    if os.fstat(handle).st_uid != os.getuid():
+        raise PermissionError
+    return handle
 
 
 def answer() -> Dict[str, Any]:
@@ -292,11 +266,8 @@ def answer() -> Dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         raise Refused("the request cannot be understood")
     if version != VERSION:
-        raise Refused(
-            "it is of version {}, the gateway of version {}: install the gateway's again".format(
-                VERSION, version
-            )
-        )
+        text = "it is of version {}, the gateway of version {}: install the gateway's again"
+        raise Refused(text.format(VERSION, version))
     signal.alarm(seconds)  # nobody but root can end us: the caller may not, and sudo does not
     if verb not in ("check", "submit", "cancel", "tail", "remove"):
         raise Refused("there is no verb %.40r" % (verb,))
@@ -308,7 +279,7 @@ def late(*_: object) -> None:
     raise Late
 
 
-def main() -> int:
+def main() -> None:
     """Answer one request in one line of JSON."""
     os.umask(0o022)
     os.chdir("/")
@@ -322,8 +293,7 @@ def main() -> int:
         told = {"code": None}
     signal.alarm(0)
     print(json.dumps(dict(told, version=VERSION)))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
