@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from rigs.condor_clusters import backend, events, jobs, profile, running, scale, serving
@@ -18,10 +20,14 @@ def facility(unix_users, condor_pool, newer_condor_pool):
         yield facility
 
 
+def version(pool) -> tuple[int, ...]:
+    text = pool.run("condor_version").stdout
+    return tuple(map(int, re.search(r"CondorVersion: (\d+)\.(\d+)", text).groups()))
+
+
 def test_a_cluster_on_each_and_one_on_both(facility, condor, newer_condor):
     old, new = condor, newer_condor
-    assert "25." in new.run("condor_version").stdout
-    assert "25." not in old.run("condor_version").stdout
+    assert version(old) < version(new)
     with (
         running(facility, "newer") as (_, both, dask),
         running(facility) as (_, plain, other),
