@@ -38,8 +38,8 @@ class Backend(Protocol):
     async def submit(self, batch: Batch) -> None:
         """Submit all indices of a batch under its tag, once; returns nothing: the tag is the handle.
 
-        Raises Rejected, Unavailable, Full or Uncertain (``penstock.model.errors``), each with the
-        batch system's own words.
+        Raises Rejected, Unavailable, Full, Absent or Uncertain (``penstock.model.errors``), each with
+        the batch system's own words.
         """
 
     async def observe(self) -> Snapshot:

@@ -93,7 +93,7 @@ class Full(BackendError):
 
 
 class Absent(BackendError):
-    """Whoever submits for this cluster is not there, or could not.
+    """Whoever submits for this cluster is not there, or could not (is not let in, has no room).
 
     Certain as ``Unavailable`` is, but about this one cluster and not about the batch system.
     """

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from penstock.model.errors import Rejected, Unavailable, Uncertain
+from penstock.model.errors import Absent, Full, Rejected, Unavailable, Uncertain
 from penstock.model.job import Exit, Phase, Resources
 from rigs.backends import make_batch, observe_until
 from rigs.condor import DOMAIN
@@ -165,6 +165,15 @@ async def test_what_is_refused_is_told_in_htcondors_words(rig, extras, words):
     assert not list(rig.directory.glob("files/*/*")), "nothing of it stays"
 
 
+async def test_more_than_the_schedd_takes(rig, condor):
+    """Of one user, and at once: neither is a refusal of the jobs."""
+    backend = rig.open()
+    for limit in ("MAX_JOBS_PER_OWNER", "MAX_JOBS_PER_SUBMISSION"):
+        with condor.configured(**{limit: "2"}), pytest.raises(Full, match=limit):
+            await backend.submit(sleepers(rig, 3, extras=IMPOSSIBLE))
+    assert (await backend.observe()).jobs == ()
+
+
 async def test_output_comes_back_and_is_its_users(each_rig):
     rig = each_rig
     backend = rig.open()
@@ -228,7 +237,7 @@ async def test_tokens_are_kept_to_oneself_and_renewed(condor, unix_users):
         await backend.submit(sleepers(rig, 1, extras=IMPOSSIBLE))
         assert token.read_text() != first
         token.write_text("no.such.token\n")
-        with pytest.raises(Unavailable, match="authenticate"):
+        with pytest.raises(Absent, match="authenticate"):
             await backend.submit(sleepers(rig, 1, extras=IMPOSSIBLE))
         await backend.submit(sleepers(rig, 1, extras=IMPOSSIBLE))
         shown = condor.run("condor_q", "-allusers", "-long").stdout

@@ -92,3 +92,18 @@ def test_a_machine_that_dies_while_nobody_hands_out_others(facility, condor):
         assert len(jobs(condor, cluster.name)) == 2
         assert add(dask) == 3
     wait_until(lambda: not condor.living(), "no job is left")
+
+
+def test_a_queue_that_is_full(facility, condor):
+    with (
+        condor.configured(MAX_JOBS_PER_OWNER="3"),
+        running(facility, "near") as (gateway, cluster, dask),
+    ):
+        cluster.scale(5)
+        told(facility, cluster.name, "HTCondor takes no more jobs now: ")
+        assert "MAX_JOBS_PER_OWNER" in " ".join(events(facility, cluster.name))
+        dask.wait_for_workers(1, timeout=120)
+        assert len(jobs(condor, cluster.name)) <= 3
+        assert not events(facility, cluster.name, "group-stopped")
+        assert is_running(gateway, cluster)
+    wait_until(lambda: not condor.living(), "no job is left")

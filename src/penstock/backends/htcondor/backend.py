@@ -25,7 +25,7 @@ from penstock.backends.htcondor.files import Files
 from penstock.backends.htcondor.watched import Watched
 from penstock.backends.owner import Identity
 from penstock.backends.records import Record, Records
-from penstock.model.errors import BackendError, Full, Rejected, Unavailable
+from penstock.model.errors import Absent, BackendError, Full, Rejected, Unavailable
 from penstock.model.ids import BatchId
 from penstock.model.job import Batch, Job, Phase, Snapshot
 from penstock.settings.htcondor import HTCondorJobSettings
@@ -38,6 +38,10 @@ MOST_SPOOLED = 1000
 
 SOON = 1.0
 """Seconds after which HTCondor has acted on what it was told."""
+
+_READERS = 4
+"""Who read output by HTCondor at a time, from machines that may hang; others wait for these, and
+not looks and submissions."""
 
 _FORGOTTEN = 10_000
 _CLUSTERS = 100
@@ -93,6 +97,7 @@ class HTCondorBackend(Watched):
         self._records = Records(directory / "batches")
         self._files = Files(files, timeout=commands.timeout)
         self._hints = Hints(SOON)
+        self._readers = asyncio.Semaphore(_READERS)
         self._forgotten: dict[str, None] = {}
         self._sound = True
 
@@ -109,7 +114,7 @@ class HTCondorBackend(Watched):
             name = submit.program(batch)
             await self._files.write(batch.owner, batch.id.tag, name, script, identity)
             await self._submit(batch, jobs, actor, place)
-        except (Rejected, Unavailable, Full):
+        except (Rejected, Unavailable, Full, Absent):
             with contextlib.suppress(Unavailable):
                 await self._files.remove(batch.owner, batch.id.tag, identity)
             self._records.drop(batch.id)
@@ -215,18 +220,23 @@ class HTCondorBackend(Watched):
         path = f"{record.logs}/{job.index}.log"
         data = await self._files.tail(path, tail, identity)
         if data is None:
-            jobs = await self._look(job.batch)
-            now = next(
-                (one for one in jobs if (one.index, one.owner) == (job.index, job.owner)), None
-            )
-            if now is not None and now.phase in (Phase.RUNNING, Phase.ENDING):
-                words = [*self._where, "-maxbytes", str(tail), now.native]
-                done = await self._run(actor, "condor_tail", *words)
-                data = done.output[-tail:] if done.code == 0 else None
-            elif now is not None and self._spool and not now.alive:
-                await self._bring(actor, now)
-                data = await self._files.tail(path, tail, identity)
+            async with self._readers:
+                data = await self._fetch(job, actor, tail)
+        if data is None and self._spool:
+            data = await self._files.tail(path, tail, identity)
         return (data or b"").decode(errors="replace")
+
+    async def _fetch(self, job: Job, actor: Actor, tail: int) -> bytes | None:
+        """What a job that runs has written; or let what one has left behind come here."""
+        jobs = await self._look(job.batch)
+        now = next((one for one in jobs if (one.index, one.owner) == (job.index, job.owner)), None)
+        if now is not None and now.phase in (Phase.RUNNING, Phase.ENDING):
+            words = [*self._where, "-maxbytes", str(tail), now.native]
+            done = await self._run(actor, "condor_tail", *words)
+            return done.output[-tail:] if done.code == 0 else None
+        if now is not None and self._spool and not now.alive:
+            await self._bring(actor, now)
+        return None
 
     async def forget(self, cluster: str) -> None:
         """Delete a cluster's scripts and output, and our notes."""
@@ -277,5 +287,5 @@ class HTCondorBackend(Watched):
 
     def _disappointed(self, owner: str, failure: BackendError) -> None:
         """An old token is a usual reason for not being let in."""
-        if isinstance(failure, Unavailable):
+        if isinstance(failure, Unavailable | Absent):
             self._actors.forget(owner)

@@ -88,7 +88,7 @@ async def examine(patient: Patient, owner: str | None) -> AsyncIterator[Finding]
     config = await _config(patient)
     ours, timeout = patient.capabilities, patient.commands.timeout
     for judged in (
-        site.judge_limits(config, most=ours.max_batch, max_queued=ours.max_queued),
+        site.judge_limits(config, max_queued=ours.max_queued),
         site.judge_rules(config),
         site.judge_times(timeout, ours.period, patient.remember),
     ):

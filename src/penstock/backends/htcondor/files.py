@@ -15,7 +15,7 @@ from pathlib import Path
 
 from penstock.backends.command import Commands
 from penstock.backends.owner import Identity
-from penstock.model.errors import Unavailable
+from penstock.model.errors import Absent, Unavailable
 
 FILE_LIMIT = 10.0
 """Seconds for a file, which may lie on a file server."""
@@ -38,19 +38,17 @@ class Files:
     async def write(
         self, owner: str, tag: str, name: str, content: bytes, identity: Identity | None
     ) -> None:
-        """Write a batch's script (0700). Raises Unavailable."""
+        """Write a batch's script (0700). Raises Absent: it may be this user's quota alone."""
         try:
             await asyncio.to_thread(self._room, owner, identity)
         except OSError as error:
-            raise Unavailable(
-                f"{self.directory}/{owner} cannot be made: {error.strerror}"
-            ) from error
+            raise Absent(f"{self.directory}/{owner} cannot be made: {error.strerror}") from error
         place = self.place(owner, tag)
         done = await self._commands.run(
             "sh", "-c", _WRITE, "sh", place, name, identity=identity, data=content
         )
         if done.code != 0:
-            raise Unavailable(f"{place}/{name} cannot be written: {done.errors.strip()[:500]}")
+            raise Absent(f"{place}/{name} cannot be written: {done.errors.strip()[:500]}")
 
     def _room(self, owner: str, identity: Identity | None) -> None:
         """The user's own directory in ours, through which users must be able to pass."""

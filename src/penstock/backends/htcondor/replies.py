@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from penstock.model.errors import BackendError, Full, Rejected, Unavailable, Uncertain
+from penstock.model.errors import Absent, BackendError, Full, Rejected, Unavailable, Uncertain
 
 _SAID_MOST = 500
 
@@ -23,6 +23,7 @@ _UNWELCOME = re.compile(
     r"AUTHENTICAT|not authorized|PERMISSION DENIED|Token .*expired", re.IGNORECASE
 )
 _FULL = re.compile(r"would exceed MAX_JOBS_PER_OWNER|MAX_JOBS_SUBMITTED", re.IGNORECASE)
+_LARGE = re.compile(r"would exceed MAX_JOBS_PER_SUBMISSION", re.IGNORECASE)
 _UNCERTAIN = re.compile(
     r"Failed to end classad|Connection closed|Broken pipe|Connection reset|Communication error|"
     r"Failed to (?:spool|transfer)|spoolJobFiles|timed? ?out",
@@ -54,10 +55,12 @@ def submit_error(code: int | None, errors: str) -> BackendError | None:
     unreachable = _UNAVAILABLE.search(rest)
     if _FULL.search(errors):
         return Full(f"HTCondor takes no more jobs now: {words}")
+    if _LARGE.search(errors):
+        return Full(f"HTCondor takes fewer jobs at a time: {words}")
     if unreachable and rest == errors:
-        unwelcome = _UNWELCOME.search(errors) is not None
-        does = "did not let the user in" if unwelcome else "cannot be reached"
-        return Unavailable(f"HTCondor {does}: {words}")
+        if _UNWELCOME.search(errors):  # others may be
+            return Absent(f"HTCondor did not let the user in, will try again: {words}")
+        return Unavailable(f"HTCondor cannot be reached: {words}")
     if unreachable or _UNCERTAIN.search(rest) or code < 0 or not rest.strip():
         return Uncertain(f"condor_submit ended with {code}: {words}")
     return Rejected(f"HTCondor refused the job: {said(rest)}")

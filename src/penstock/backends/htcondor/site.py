@@ -127,10 +127,8 @@ def judge_times(timeout: float, period: float, remember: float) -> Iterator[Find
 # --- the schedd's configuration ----------------------------------------------------------------
 
 
-def judge_limits(
-    config: Mapping[str, str], *, most: int, max_queued: int | None
-) -> Iterator[Finding]:
-    """``most``: the largest submission of ours."""
+def judge_limits(config: Mapping[str, str], *, max_queued: int | None) -> Iterator[Finding]:
+    """How many jobs the schedd takes of one user, of all, and at once."""
     if not config:
         found = "the schedd does not tell its configuration"
         yield Finding(
@@ -140,10 +138,6 @@ def judge_limits(
     limits = {name: int(text) for name, text in config.items() if text.isdecimal()}
     owner, all_jobs = limits.get("MAX_JOBS_PER_OWNER"), limits.get("MAX_JOBS_SUBMITTED")
     one, running = limits.get("MAX_JOBS_PER_SUBMISSION"), limits.get("MAX_JOBS_RUNNING")
-    if one is not None and one < most:
-        found = f"a submission may have {one} jobs, and larger ones are refused"
-        better = f"raise it to {most}, or set cluster_max_workers of profiles to {one} at most"
-        yield Finding(WARNING, "MAX_JOBS_PER_SUBMISSION", found, better)
     small = [limit for limit in (owner, all_jobs) if limit is not None and limit < FEW]
     if small and (max_queued is None or max_queued > min(small)):
         found = f"only {min(small)} jobs of one user or of all, those that ended lately counted"

@@ -85,7 +85,7 @@ class RelayBackend:
             raise Absent(NOBODY)
         try:
             await holder.ask(encode_batch(batch), self._timeout)
-        except Unavailable as error:
+        except (Unavailable, Absent) as error:
             # One notebook's trouble is not the others': the backend as a whole is there.
             raise Absent(f"{holder.who} could not submit, will try again: {error}") from None
 

@@ -42,6 +42,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from penstock.model.errors import (
+    Absent,
     BackendError,
     Full,
     Invalid,
@@ -62,6 +63,7 @@ _KINDS: Mapping[str, type[BackendError]] = {
     "rejected": Rejected,
     "unavailable": Unavailable,
     "full": Full,
+    "absent": Absent,
     "uncertain": Uncertain,
 }
 _PHASES = {phase.value: phase for phase in Phase}

@@ -58,15 +58,14 @@ USUAL = {
 
 
 def test_limits_of_the_schedd():
-    [found] = site.judge_limits(USUAL, most=10_000, max_queued=None)
+    [found] = site.judge_limits(USUAL, max_queued=None)
     assert found.found == "100000 of one user, 20000 of one submission, 2000 running"
     tight = {**USUAL, "MAX_JOBS_PER_OWNER": "50", "MAX_JOBS_PER_SUBMISSION": "500"}
-    one, few, shown = site.judge_limits(tight, most=10_000, max_queued=100)
-    assert (one.what, one.verdict) == ("MAX_JOBS_PER_SUBMISSION", WARNING)
+    few, shown = site.judge_limits(tight, max_queued=100)
     assert (few.what, few.verdict) == ("limits", WARNING)
     assert shown.verdict is GOOD
-    assert [f.what for f in site.judge_limits(tight, most=500, max_queued=40)] == ["most jobs"]
-    [silent] = site.judge_limits({}, most=500, max_queued=40)
+    assert [f.what for f in site.judge_limits(tight, max_queued=40)] == ["most jobs"]
+    [silent] = site.judge_limits({}, max_queued=40)
     assert silent.verdict is WARNING
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.backends.htcondor import replies
-from penstock.model.errors import Full, Rejected, Unavailable, Uncertain
+from penstock.model.errors import Absent, Full, Rejected, Unavailable, Uncertain
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from penstock.model.errors import Full, Rejected, Unavailable, Uncertain
                 "\nERROR: Failed to connect to local queue manager\nAUTHENTICATE:1003:Failed to "
                 "authenticate with any method\n"
             ),
-            Unavailable,
+            Absent,
             "Failed to connect to local queue manager; AUTHENTICATE:1003",
         ),
         (
@@ -65,8 +65,8 @@ from penstock.model.errors import Full, Rejected, Unavailable, Uncertain
                 "\nERROR: Failed to create proc\nNumber of submitted jobs would exceed "
                 "MAX_JOBS_PER_SUBMISSION\n"
             ),
-            Rejected,
-            "MAX_JOBS_PER_SUBMISSION",
+            Full,
+            "fewer jobs at a time: Failed to create proc; Number of submitted jobs would exceed",
         ),
         (1, "ERROR: Invalid concurrency limit 'b!'\n", Rejected, "Invalid concurrency limit 'b!'"),
     ],
@@ -84,8 +84,9 @@ def test_not_to_be_let_in_is_not_to_find_nobody():
         "AUTHENTICATE:1004:Failed to authenticate using IDTOKENS\n"
     )
     failure = replies.submit_error(1, errors)
-    assert isinstance(failure, Unavailable)
-    assert str(failure).startswith("HTCondor did not let the user in: Failed to connect to queue ")
+    assert isinstance(failure, Absent)
+    words = "HTCondor did not let the user in, will try again: Failed to connect to queue "
+    assert str(failure).startswith(words)
     away = replies.submit_error(1, "ERROR: Can't find address of local schedd\n")
     assert str(away).startswith("HTCondor cannot be reached: Can't find address")
 

@@ -16,7 +16,15 @@ from penstock.backends.relay.wire import (
     parse_hello,
     parse_look,
 )
-from penstock.model.errors import Absent, Full, Invalid, Rejected, Unavailable, Uncertain
+from penstock.model.errors import (
+    Absent,
+    BackendError,
+    Full,
+    Invalid,
+    Rejected,
+    Unavailable,
+    Uncertain,
+)
 from penstock.model.ids import BatchId
 from penstock.model.job import Batch, Exit, Job, Phase, Resources, Role
 
@@ -130,7 +138,8 @@ def test_hostile_values_of_a_job_become_harmless():
         (Unavailable("no"), Unavailable),
         (Full("no"), Full),
         (Uncertain("no"), Uncertain),
-        (Absent("no"), Uncertain),
+        (Absent("no"), Absent),
+        (BackendError("no"), Uncertain),
     ],
 )
 def test_errors_survive_the_wire(error, read):
