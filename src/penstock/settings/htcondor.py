@@ -207,7 +207,8 @@ class HTCondorBackendSettings(Section):
         "machine's.",
     )
     pool: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:\[\]-]{1,256}$")] | None = Field(
-        default=None, description="Another pool's central manager (`host` or `host:port`)."
+        default=None,
+        description="Another pool's central manager (`host` or `host:port`). Needs `schedd`.",
     )
     act_by: Literal["itself", "behalf", "token"] = Field(
         default="itself",
@@ -271,5 +272,10 @@ class HTCondorBackendSettings(Section):
         if self.act_by == "token" and self.domain is None:
             raise ValueError(
                 "act_by = 'token' needs domain, what stands after the @ in users' names"
+            )
+        if self.pool is not None and self.schedd is None:
+            raise ValueError(
+                "pool needs schedd, the name of a schedd there (`condor_status -schedd -pool ...`): "
+                "HTCondor's commands take this machine's otherwise"
             )
         return self

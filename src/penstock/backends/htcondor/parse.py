@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from penstock.backends.htcondor import idle
-from penstock.backends.htcondor.submit import NO_COMMAND, SPOOLING, USER_HOLDS
+from penstock.backends.htcondor.submit import NO_COMMAND, NOT_ALLOWED, SPOOLING, USER_HOLDS
 from penstock.model.errors import Unavailable
 from penstock.model.ids import BatchId
 from penstock.model.job import Exit, Job, Phase
@@ -198,6 +198,8 @@ def code_words(code: int | None) -> str:
         return "it ended, and HTCondor does not say how"
     if code == NO_COMMAND:
         return "its Python is not there on the node (exit code 127)"
+    if code == NOT_ALLOWED:
+        return "its Python is there on the node, and this user may not run it (exit code 126)"
     if 128 < code < 128 + signal.NSIG and code - 128 in set(signal.Signals):
         return f"killed by {signal.Signals(code - 128).name}"
     return f"exited with code {code}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shlex
 from collections.abc import Mapping
 
@@ -20,6 +19,9 @@ from penstock.settings.htcondor import HTCondorJobSettings
 
 NO_COMMAND = 127
 """Exit code of a job whose command is not on the node, as every shell has it."""
+
+NOT_ALLOWED = 126
+"""The same of a command that is there and cannot be run."""
 
 KEEP = ("X509_USER_PROXY", "_CONDOR_CREDS")
 """Where HTCondor put the credentials that it brought; only it knows."""
@@ -89,7 +91,9 @@ def literal(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value) if math.isfinite(value) else "undefined"
-    text = re.sub(r'([\\"])', r"\\\1", str(value))
+    # In the syntax of submit descriptions a backslash means something before a quote alone, and not
+    # even there at the end.
+    text = str(value).replace('"', '\\"')
     return plain(f'"{text}"')
 
 

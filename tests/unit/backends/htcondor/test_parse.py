@@ -72,6 +72,13 @@ def job(**changes):
             "its Python is not there on the node (exit code 127)",
         ),
         (
+            {"JobStatus": 4, **RAN, "ExitCode": 126},
+            Phase.EXITED,
+            Exit.FAILED,
+            126,
+            "its Python is there on the node, and this user may not run it (exit code 126)",
+        ),
+        (
             {"JobStatus": 4, **RAN, "ExitBySignal": True, "ExitSignal": 9},
             Phase.EXITED,
             Exit.FAILED,

@@ -47,6 +47,7 @@ def test_what_may_be_said(tmp_path):
         ('schedd = "a b"', "", "backends.pool.schedd: must be a name of letters"),
         ('act_by = "magic"', "", "backends.pool.act_by"),
         ('act_by = "token"', "", "act_by = 'token' needs domain"),
+        ('pool = "cm.org"', "", "pool needs schedd, the name of a schedd there"),
         ("", "acounting_group = 'x'", "no setting of HTCondor jobs; did you mean 'accounting_gro"),
         ("", "requirements = '('", "extras.requirements: must be one ClassAd expression"),
         ("", "submit = {queue = '3'}", "extras.submit: queue is set by the gateway"),

@@ -139,7 +139,7 @@ def test_any_line_of_text_stays_itself(tmp_path_factory, text):
         assert "$$" in text or not text.strip()
         return
     got = read(place, submit.description(batch(), jobs, str(place)))
-    assert got["Said"] == '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    assert got["Said"] == '"' + text.replace('"', '\\"') + '"'
     assert (got["After"], got["PenstockTag"]) == ("1", f'"{ID.tag}"')
 
 
