@@ -20,11 +20,41 @@ NEVER = """
 requirements = 'Name == "nowhere"'
 periodic_remove = "JobStatus == 1 && time() - QDate > 20"
 """
+CHOSEN = """
+cores = 1
+max_cores = 4
+max_memory = "8 GiB"
+
+[profiles.chosen.workers.default.extras]
+request_disk = "2 MiB"
+requirements = 'TotalCpus > 0'
+rank = "Memory"
+concurrency_limits = "licence:2"
+periodic_remove = "JobStatus == 1 && time() - QDate > 86400"
+pool_time = "1 min"
+attributes = {{ isDaskJob = true, Site = 'a "b" \\ \\"c\\" $(ProcId) \\' }}
+submit = {{ "+Where" = '"here"' }}
+
+[profiles.chosen.options.account]
+type = "select"
+choices = {{ cms = "group_cms", ops = "group_ops" }}
+target = "workers.extras.accounting_group"
+"""
+SHORT = """
+[profiles.chosen.workers.short.extras]
+attributes = {{ isDaskJob = true, Site = "short" }}
+"""
 PROFILES = "".join(
     [
         profile("htcondor", default="htcondor", never=("htcondor", NEVER)),
         profile("near", "local", default="htcondor", spoiled=("htcondor", UNFETCHED)),
         profile("unfetched", more=UNFETCHED),
+        profile(
+            "chosen",
+            more='extras = {{ accounting_group = "group_daemons" }}',
+            default=("htcondor", CHOSEN),
+            short=("htcondor", SHORT),
+        ),
         profile(
             "misled",
             more="""
