@@ -95,6 +95,7 @@ def test_a_machine_that_dies_while_nobody_hands_out_others(facility, condor):
 
 
 def test_a_queue_that_is_full(facility, condor):
+    condor.remove_all()  # those that are over count, too
     with (
         condor.configured(MAX_JOBS_PER_OWNER="3"),
         running(facility, "near") as (gateway, cluster, dask),

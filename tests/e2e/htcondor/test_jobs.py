@@ -43,6 +43,7 @@ def mine(facility, condor_pool, depot):
         held = dask.scatter(list(range(20)), hash=False, workers=sorted(first))
         yield cluster, dask, sent, first, lasting, held
     condor_pool.wait_for(lambda: not condor_pool.living(), "no job is left")
+    condor_pool.remove_all()
 
 
 def look_around():
