@@ -48,7 +48,7 @@ class Acting(Protocol):
     async def submit(self, owner: str, words: Sequence[str], script: bytes) -> None:
         """Submit one array: ``words`` are long options as ``sbatch`` takes them.
 
-        Raises Rejected, Unavailable or Uncertain.
+        Raises Rejected, Unavailable, Full, Absent or Uncertain.
         """
 
     async def cancel(

@@ -27,7 +27,7 @@ from penstock.backends.slurm.acting import Acting, Itself, Output
 from penstock.backends.slurm.leaving import Leaving
 from penstock.backends.slurm.measure import Measure
 from penstock.model.demand import Demand
-from penstock.model.errors import Full, Rejected, Unavailable
+from penstock.model.errors import Absent, Full, Rejected, Unavailable
 from penstock.model.job import Batch, Job, Snapshot
 from penstock.settings.backends import SlurmJobSettings
 from penstock.settings.figures import SlurmFigureSettings
@@ -97,7 +97,7 @@ class SlurmBackend:
         self._records.reserve(batch.id, Record(batch.owner, logs))
         try:
             await self.acting.submit(batch.owner, script.arguments(batch, jobs), text)
-        except (Rejected, Unavailable, Full):
+        except (Rejected, Unavailable, Full, Absent):
             self._records.drop(batch.id)
             raise
         self._hints.give()

@@ -22,7 +22,7 @@ from penstock.backends.slurm import parse
 from penstock.backends.slurm.acting import Output
 from penstock.backends.slurm.sharing import ALONE, parse_comment
 from penstock.backends.slurm.tokens import Tokens
-from penstock.model.errors import BackendError, Rejected, Unavailable, Uncertain
+from penstock.model.errors import Absent, BackendError, Rejected, Unavailable, Uncertain
 from penstock.settings.slurm_rest import API, fields
 
 AT_ONCE = 16
@@ -118,7 +118,7 @@ class Rest:
     async def _ask(
         self, method: str, path: str, owner: str, body: Mapping[str, Any] | None = None
     ) -> Reply:
-        """One request as a user. Raises Rejected, Unavailable (not sent) or Uncertain."""
+        """One request as a user. Raises Rejected, Unavailable or Absent (not sent), or Uncertain."""
         name = (await asyncio.to_thread(account, owner)).pw_name
         headers = {
             "X-SLURM-USER-NAME": name,
@@ -174,10 +174,10 @@ def _words(error: object) -> str:
     return " ".join(str(told).split())
 
 
-def _denied(reply: Reply) -> Unavailable | None:
-    """About tokens: Slurm drops the connection of whoever brings a wrong one."""
+def _denied(reply: Reply) -> Absent | None:
+    """About tokens, so about one user: Slurm drops the connection of whoever brings a wrong one."""
     if reply.status in (401, 403):
-        return Unavailable(f"slurmrestd did not accept the token: {parse.said(reply.words)}")
+        return Absent(f"slurmrestd did not accept the token: {parse.said(reply.words)}")
     return None
 
 
@@ -200,4 +200,7 @@ def cancel_error(reply: Reply) -> Unavailable | None:
     """What an answer to a cancellation means; jobs that are over already are no failure."""
     if reply.status == 200:
         return None
-    return _denied(reply) or parse.cancel_error(1, reply.words)
+    denied = _denied(reply)
+    if denied is not None:
+        return Unavailable(str(denied))
+    return parse.cancel_error(1, reply.words)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from penstock.backends.command import Commands
 from penstock.backends.slurm import parse
-from penstock.model.errors import Unavailable
+from penstock.model.errors import Absent, Unavailable
 
 EARLY = 30.0
 """Seconds before its end from which a token is not used any more: a request takes a while."""
@@ -27,7 +27,7 @@ class Tokens(Protocol):
     """Where tokens come from."""
 
     async def of(self, owner: str) -> str:
-        """A token to act for a user with. Raises Unavailable."""
+        """A token to act for a user with. Raises Unavailable, or Absent where only this user has none."""
 
 
 class TokenFile:
@@ -70,8 +70,11 @@ class TokenCommand:
         path, *rest = (word.replace("{user}", owner) for word in self._words)
         done = await self._commands.run(path, *rest)
         if done.code != 0:
-            raise Unavailable(f"{path} gave no token for {owner}: {parse.said(done.errors)}")
-        token = _valid(done.output.decode(errors="replace"), f"from {path} for {owner}")
+            raise Absent(f"{path} gave no token for {owner}: {parse.said(done.errors)}")
+        try:
+            token = _valid(done.output.decode(errors="replace"), f"from {path} for {owner}")
+        except Unavailable as error:
+            raise Absent(str(error)) from None
         if len(self._kept) >= _MOST:
             self._kept.clear()
         self._kept[owner] = token

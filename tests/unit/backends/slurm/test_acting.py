@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from penstock.backends.command import Done
 from penstock.backends.slurm import helper, rest, script, sudo
 from penstock.backends.slurm.tokens import TokenCommand, TokenFile
-from penstock.model.errors import Rejected, Unavailable, Uncertain
+from penstock.model.errors import Absent, Rejected, Unavailable, Uncertain
 from penstock.model.ids import BatchId
 from penstock.model.job import Batch, Resources, Role
 from penstock.settings.backends import SlurmBackendSettings, SlurmJobSettings
@@ -223,7 +223,7 @@ def reply(status: int, *errors: object, **body: object) -> rest.Reply:
         (reply(500, {"error": "Socket timed out on send/recv operation"}), Uncertain),
         (reply(500, {"error": "Zero Bytes were transmitted or received"}), Uncertain),
         (reply(500, {"error": "Unspecified error", "error_number": -1}), Uncertain),
-        (rest.read_reply(401, b"Authentication failure"), Unavailable),
+        (rest.read_reply(401, b"Authentication failure"), Absent),
         (rest.read_reply(502, b"<html>Bad gateway</html>"), Uncertain),
         (rest.read_reply(500, b"[1]"), Uncertain),
     ],
@@ -239,7 +239,9 @@ def test_answers_to_a_cancellation():
     assert rest.cancel_error(over) is None
     denied = rest.cancel_error(reply(500, {"description": "unable: Access/permission denied"}))
     assert "permission denied" in str(denied)
-    assert "token" in str(rest.cancel_error(rest.read_reply(401, b"Authentication failure")))
+    refused = rest.cancel_error(rest.read_reply(401, b"Authentication failure"))
+    assert type(refused) is Unavailable
+    assert "token" in str(refused)
 
 
 def token(**claims: object) -> str:
@@ -261,7 +263,7 @@ async def test_a_command_gives_a_token_for_each_user_until_its_end(tmp_path):
     assert await tokens.of("bob") != short
     (tmp_path / "carol").write_text("nothing")
     for name, words in (("carol", "is no token of Slurm"), ("dave", "No such file")):
-        with pytest.raises(Unavailable, match=words):
+        with pytest.raises(Absent, match=words):  # theirs alone: others go on
             await tokens.of(name)
 
 
