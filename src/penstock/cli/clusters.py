@@ -34,18 +34,10 @@ def _gateway(address: str | None) -> Iterator[Any]:
     except click.ClickException:
         raise
     except ClientResponseError as error:
-        raise click.ClickException(_refusal(error)) from None
+        words = f"The gateway refused this ({error.status} {error.message})"
+        raise click.ClickException(words) from None
     except Exception as error:
         raise click.ClickException(str(error) or type(error).__name__) from None
-
-
-def _refusal(error: ClientResponseError) -> str:
-    if error.status == 401:
-        return (
-            f"The gateway at {error.request_info.url.origin()} does not accept the password of "
-            "this user, or wants another kind of login; see gateway.auth in the Dask configuration"
-        )
-    return f"The gateway refused this ({error.status} {error.message})"
 
 
 def _find(gateway: Any, start: str | None) -> str:

@@ -23,7 +23,8 @@ def telling(gateway: Gateway) -> Iterator[None]:
             raise
         raise GatewayServerError(
             f"The gateway {address} does not accept your login ({type(gateway.auth).__name__}): is "
-            "the name or the password wrong, or is a token over?"
+            "the name or the password wrong, or is a token over, or is another kind of login wanted "
+            "(gateway.auth in Dask's configuration)?"
         ) from None
     except ClientSSLError:  # its own words are good
         raise

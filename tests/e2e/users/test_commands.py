@@ -75,7 +75,7 @@ def test_what_is_not_there(facility, cluster, command):
 def test_a_wrong_password_is_told_in_words(facility):
     done = facility.cli(facility.alice, "list", password="wrong", check=False)
     assert done.returncode == 1
-    assert "does not accept the password of" in done.stderr
+    assert "does not accept your login" in done.stderr
     assert "Traceback" not in done.stderr
 
 
