@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
 import signal
@@ -25,6 +26,12 @@ def tagged(batch: Batch) -> list[int]:
     """Living processes that carry the tag: launcher and jobs alike."""
     table = ProcessTable().scan()
     return [pid for pid, found in table.items() if found.tag == batch.id.tag and found.alive]
+
+
+def launchers(batch: Batch) -> list[int]:
+    """Those among them that no other started: jobs on their way to their program look alike."""
+    found = {pid: each for pid, each in ProcessTable().scan().items() if each.tag == batch.id.tag}
+    return [pid for pid, each in found.items() if each.alive and each.ppid not in found]
 
 
 def jobs_in_proc(batch: Batch) -> set[int]:
@@ -70,8 +77,8 @@ class Stillborn(subprocess.Popen[bytes]):
 
 async def killed_launcher(backend: LocalBackend, batch: Batch, submit: asyncio.Task[None]) -> int:
     """How many jobs there are after the launcher was killed, or has ended by itself."""
-    for pid in tagged(batch):
-        if pid not in jobs_in_proc(batch):
+    for pid in launchers(batch):
+        with contextlib.suppress(ProcessLookupError):  # the one that only starts the launcher
             os.kill(pid, signal.SIGKILL)
     result = (await asyncio.gather(submit, return_exceptions=True))[0]
     assert result is None or type(result) is Uncertain, result
