@@ -153,9 +153,14 @@ class Condor:
         return found
 
     def daemons(self) -> dict[str, int]:
-        """``schedd``, ``startd``, … → pid."""
+        """``schedd``, ``startd``, … → pid. Not a schedd's child that answers one ``condor_q``."""
         known = ("master", "collector", "negotiator", "schedd", "startd", "shared_port")
-        programs = {program: pid for pid, program in self.processes().items()}
+        found = self.processes()
+        programs = {
+            program: pid
+            for pid, program in found.items()
+            if found.get(_parent(pid) or 0) != program
+        }
         return {name: programs[f"condor_{name}"] for name in known if f"condor_{name}" in programs}
 
     def kill(self, name: str) -> None:
@@ -275,6 +280,13 @@ class Condor:
         while not ready():
             assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
             time.sleep(0.05)
+
+
+def _parent(pid: int) -> int | None:
+    """Of a process; None when it is over."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+    return None
 
 
 def started(version: str = "23.9", **options: Any) -> Iterator[Condor]:

@@ -99,6 +99,11 @@ class Commands:
                 raise Unavailable(f"{path} cannot be started: {error.strerror}") from error
             return await self._finish(process, data, hopeless.encode())
 
+    async def aclose(self) -> None:
+        """Wait a moment for commands that were given up and killed to be gone."""
+        if self._left:
+            await asyncio.wait(self._left, timeout=_DYING)
+
     async def _finish(
         self, process: asyncio.subprocess.Process, data: bytes, hopeless: bytes
     ) -> Done:

@@ -179,8 +179,10 @@ _children: list[subprocess.Popen[bytes]] = []
 """Doors that are our children, until they have ended and are reaped."""
 
 
-def _reap() -> None:
+def reap() -> int:
+    """Forget the doors of ours that have ended; how many still run."""
     _children[:] = [child for child in _children if child.poll() is None]
+    return len(_children)
 
 
 class DoorKeeper:
@@ -209,7 +211,7 @@ class DoorKeeper:
         while True:
             began = time.monotonic()
             await self._watch()
-            _reap()
+            reap()
             lived = time.monotonic() - began
             back_off = _BACK_OFF if lived > _STEADY_SECONDS else min(_BACK_OFF_MOST, back_off * 2)
             if lived <= _STEADY_SECONDS:

@@ -17,7 +17,14 @@ import pytest
 
 from penstock.door.config import DoorConfig
 from penstock.door.process import EXIT_CANNOT_LISTEN
-from penstock.door.supervise import DoorError, DoorKeeper, ensure_door, find_door, stop_door
+from penstock.door.supervise import (
+    DoorError,
+    DoorKeeper,
+    ensure_door,
+    find_door,
+    reap,
+    stop_door,
+)
 from rigs.doors import (
     HELLO_A,
     PATIENCE,
@@ -40,6 +47,13 @@ async def doors(state: Path) -> AsyncIterator[DoorConfig]:
     finally:
         await stop_door(config.control)
         assert await find_door(config.control) is None
+
+
+@pytest.fixture(autouse=True)
+async def reaped() -> AsyncIterator[None]:
+    """No door that a test started is left, not even as a zombie."""
+    yield
+    await eventually(lambda: asyncio.sleep(0, reap()), lambda living: living == 0)
 
 
 def alive(pid: int) -> bool:

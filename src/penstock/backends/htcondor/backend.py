@@ -254,6 +254,7 @@ class HTCondorBackend(Watched):
 
     async def aclose(self) -> None:
         """Nothing is held between two commands; jobs go on."""
+        await self._commands.aclose()
 
     # --- helpers -----------------------------------------------------------------------------
 

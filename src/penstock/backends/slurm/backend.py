@@ -180,6 +180,7 @@ class SlurmBackend:
     async def aclose(self) -> None:
         """Jobs go on."""
         await self.acting.aclose()
+        await self._commands.aclose()
 
     # --- helpers -----------------------------------------------------------------------------
 

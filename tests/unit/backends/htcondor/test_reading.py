@@ -37,3 +37,4 @@ async def test_readers_keep_nobody_from_htcondor(tmp_path):
     for reader in readers:
         reader.cancel()
     await asyncio.gather(*readers, return_exceptions=True)
+    await backend.aclose()
