@@ -27,6 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+import psutil
 from bench.slurm_report import Figures, derived, report
 from bench.slurm_start import shares
 from bench.slurm_variants import Variant, peer, penstock
@@ -118,6 +119,8 @@ def scale_and_stop(
     time.sleep(1.0)  # what the server does behind that belongs to its cost
     note(figures, f"scale({size}), CPU s", variant.cpu() - cpu)
     wait_for(lambda: in_queue(slurm, "R") >= min(size + 1, NODES * CPUS // 2), "they run")
+    # The processors shall not still be busy with what Slurm has just started.
+    wait_for(lambda: sleeping() >= in_queue(slurm, "R") - 1, "all workers have begun to sleep")
     cpu = variant.cpu()
     begin = time.perf_counter()
     cluster.shutdown()
@@ -154,6 +157,12 @@ def steady(variant: Variant, slurm: Slurm, figures: Figures, seconds: float) -> 
 def in_queue(slurm: Slurm, states: str = "PD,R,CF") -> int:
     """Jobs in these states, the tasks of arrays one by one."""
     return len(slurm.run("squeue", "-h", "-r", "-t", states, "-o", "%i").stdout.split())
+
+
+def sleeping() -> int:
+    """Workers that have come to their sleep."""
+    found = psutil.process_iter(["username", "cmdline"])
+    return sum(each.info == {"username": USER, "cmdline": ["sleep", "3600"]} for each in found)
 
 
 def questions(slurm: Slurm) -> int:
