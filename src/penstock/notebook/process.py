@@ -42,10 +42,16 @@ def main() -> None:
         with open(0, "rb", buffering=0, closefd=False) as stdin:
             # Unbuffered: what follows the first line is read by the event loop.
             order = Order.parse(stdin.readline().decode())
-            asyncio.run(Process(order, stdin).run())
+            asyncio.run(_to_the_end(Process(order, stdin)))
     except PenstockError as error:
         tell("failed", str(error))
         sys.exit(1)
+
+
+async def _to_the_end(process: Process) -> None:
+    """Run, and be gone: a task that misses its cancellation (wait_for before 3.12 may) holds nobody."""
+    await process.run()
+    os._exit(0)
 
 
 def tell(event: str, text: str = "") -> None:
@@ -115,8 +121,14 @@ class Process:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, told.set)
         # Besides the end of standard input: a child that the notebook forked may hold that open.
+
+        def over() -> None:  # which the kernel would go on to say
+            loop.remove_reader(parent)
+            told.set()
+
         with contextlib.suppress(OSError, AttributeError):  # a kernel before 5.3, another system
-            loop.add_reader(os.pidfd_open(self._order.parent), told.set)
+            parent = os.pidfd_open(self._order.parent)
+            loop.add_reader(parent, over)
         ended = asyncio.ensure_future(told.wait())
         reading = asyncio.ensure_future(_leave_word(self._stdin))
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import pwd
@@ -92,7 +93,7 @@ async def test_no_run_is_repeated(each_rig, each_condor):
     condor.run("condor_hold", ours[1], user=rig.owner)
     for pid, program in condor.processes().items():
         if program == "condor_shadow":
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
+            with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/cmdline", "rb") as file:
                 if ours[2].encode() in file.read().split(b"\0"):
                     os.kill(pid, signal.SIGKILL)
     left = await observe_until(
