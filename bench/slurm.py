@@ -56,8 +56,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     found: dict[str, Figures] = {"slurm": {}, "penstock": {}, "peer": {}}
     with _user(), _slurm() as slurm:
-        floor(slurm, found["slurm"])
         with penstock(slurm, USER) as ours:
+            # First of all: Slurm shows what has ended for minutes, and this is not to count here.
+            steady(ours, slurm, found["penstock"], options.steady)
+            floor(slurm, found["slurm"])
             with contextlib.ExitStack() as stack:
                 variants = [ours]
                 if not options.without_peer:
@@ -68,7 +70,7 @@ def main() -> None:
                         one_round(variant, slurm, found[variant.name], (100,))
             for _ in range(options.rounds):
                 one_round(ours, slurm, found["penstock"], SIZES[1:])
-            steady(ours, slurm, found["penstock"], options.steady)
+            idle(ours, slurm, found["penstock"], options.steady / 2)
         print("starts in their parts …", flush=True)
         shares(slurm, USER, 2 * options.rounds, functools.partial(note, found["penstock"]))
     derived(found)
@@ -140,6 +142,7 @@ def steady(variant: Variant, slurm: Slurm, figures: Figures, seconds: float) -> 
     wait_for(lambda: in_queue(slurm) == wanted, "all are in the queue", 600)
     room = min(wanted, NODES * CPUS)
     wait_for(lambda: in_queue(slurm, "R") == room, "they run", 600)
+    wait_for(lambda: sleeping() >= room - len(names), "all workers have begun to sleep", 600)
     time.sleep(10.0)
     cpu, asked, begin = variant.cpu(), questions(slurm), time.perf_counter()
     time.sleep(seconds)
@@ -149,6 +152,15 @@ def steady(variant: Variant, slurm: Slurm, figures: Figures, seconds: float) -> 
     for name in names:
         variant.client.stop_cluster(name)
     wait_for(lambda: in_queue(slurm, "PD,R,CG,CF") == 0, "everything has ended", 600)
+
+
+def idle(variant: Variant, slurm: Slurm, figures: Figures, seconds: float) -> None:
+    """No cluster at all, but all the tasks that have ended in the last minutes (MinJobAge)."""
+    note(figures, "idle: tasks just ended", in_queue(slurm, "all"))
+    cpu, begin = variant.cpu(), time.perf_counter()
+    time.sleep(seconds)
+    share = (variant.cpu() - cpu) / (time.perf_counter() - begin)
+    note(figures, "idle: % of a core", share * 100)
 
 
 # --- Slurm as it says ------------------------------------------------------------------------

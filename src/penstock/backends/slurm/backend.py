@@ -22,7 +22,7 @@ from penstock.backends.extras import with_extras
 from penstock.backends.hints import Hints
 from penstock.backends.insight import Figure, Finding
 from penstock.backends.records import Record, Records
-from penstock.backends.slurm import doctor, parse, script, sharing
+from penstock.backends.slurm import doctor, look, parse, script, sharing
 from penstock.backends.slurm.acting import Acting, Itself, Output
 from penstock.backends.slurm.leaving import Leaving
 from penstock.backends.slurm.measure import Measure
@@ -84,6 +84,7 @@ class SlurmBackend:
         self._hints = Hints(SOON)
         self._forgotten: dict[str, None] = {}
         self._leaving = Leaving(self._end, time.monotonic)
+        self._reader = look.Reader(gateway)
         self._limits_known = False
         self._sound = True
 
@@ -186,13 +187,12 @@ class SlurmBackend:
 
     async def _look(self) -> list[Job]:
         separator = f"|{secrets.token_hex(8)}|"
-        done = await self._commands.run("squeue", *parse.look_arguments(separator))
+        done = await self._commands.run("squeue", *look.arguments(separator))
         failure = parse.ask_error("squeue", done.code, done.errors)
         if failure is not None:
             raise failure
-        return await asyncio.to_thread(
-            parse.parse_look, done.output.decode(errors="replace"), separator, self._gateway
-        )
+        text = done.output.decode(errors="replace")
+        return await asyncio.to_thread(self._reader.read, text, separator)
 
     async def _learn_limits(self) -> None:
         """How large an array may be here; asked once."""
