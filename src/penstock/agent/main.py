@@ -40,4 +40,4 @@ def child_main(parent: int, reason_fd: int) -> NoReturn:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         child_main(int(sys.argv[2]), int(sys.argv[3]))
-    sys.exit(supervise())
+    sys.exit(supervise(sys._getframe().f_code))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import CodeType
 from typing import Any, List, Optional, Tuple
 
 from penstock.agent.activation import Env, plan_activation
@@ -40,10 +41,11 @@ LAST_WORDS_TIME = 2.0  # the same for the output of a job that was told to end
 
 
 class Supervisor:
-    """Starts the child, stands by, and reports how it ended."""
+    """Starts the child, stands by, and reports how it ended. ``program``: what the child runs."""
 
-    def __init__(self, config: Message) -> None:
+    def __init__(self, config: Message, program: str) -> None:
         self.config = config
+        self.program = program
         self.ring = Ring()
         self.asked = False
         self.child: Optional[subprocess.Popen[bytes]] = None
@@ -103,7 +105,7 @@ class Supervisor:
         reason_end, child_end = os.pipe()
         ids = [str(os.getpid()), str(child_end)]
         child = subprocess.Popen(
-            [sys.executable, os.path.abspath(__file__), "--child", *ids],
+            [sys.executable, self.program, "--child", *ids],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -194,8 +196,23 @@ def post_exit(config: Message, body: bytes, seconds: float) -> str:
     return error
 
 
-def supervise() -> int:
-    """The supervisor's main: the exit code of the job."""
+def compiled(code: CodeType) -> str:
+    """The path of a file with this code, which Python need not compile again: Dask's processes all
+    begin with this program. The path of the program's text where that cannot be written."""
+    import marshal
+    from importlib.util import MAGIC_NUMBER
+
+    text = os.path.abspath(__file__)
+    try:  # magic, flags, and the source's time and size, which scripts are not asked for (PEP 552)
+        with open(text + "c", "wb") as file:
+            file.write(MAGIC_NUMBER + bytes(12) + marshal.dumps(code))
+    except OSError:
+        return text
+    return text + "c"
+
+
+def supervise(code: CodeType) -> int:
+    """The supervisor's main: the exit code of the job. ``code``: this program's."""
     try:
         config = load_config()
     except Broken as error:
@@ -205,8 +222,8 @@ def supervise() -> int:
     if not reason and sys.version_info < OLDEST_PYTHON:
         reason = "%s is too old: Dask clusters need Python 3.8 or newer" % python_name()
     if reason:
-        supervisor = Supervisor(config)
+        supervisor = Supervisor(config, __file__)
         note(reason, supervisor.ring)
         supervisor.report(EXIT_BROKEN, reason)
         return EXIT_BROKEN
-    return Supervisor(config).run()
+    return Supervisor(config, compiled(code)).run()

@@ -70,8 +70,7 @@ class Teller:
                 del entry.waits[name]
         elif waiting.news(said, wait, wall=wall, now=now):
             self._registry.note(entry.cluster, "waiting", wait.text)
-            times = said.times + 1 if said is not None else 1
-            entry.waits[name] = Said(wait, now, times)
+            entry.waits[name] = Said.after(said, wait, now)
         elif said is not None and waiting.quiet_until(said) > now:
             return waiting.quiet_until(said)
         return math.inf

@@ -3,7 +3,8 @@
 A queue's state changes all the time: reasons go back and forth, expectations move by minutes with
 every job that others submit. Told as it comes, that is noise; told once, it goes stale. So
 something is news when a reason is new or the expectation moved a lot (:func:`news`), and the more
-was said already, the longer the silence.
+was said already, the longer the silence. Only what is of a new kind altogether (the first job that
+is held, the first whose machine is silent) breaks it: no word about the queue hides that.
 """
 
 from __future__ import annotations
@@ -48,14 +49,27 @@ class Wait:
     first: float | None
     last: float | None
 
+    @property
+    def phases(self) -> frozenset[Phase]:
+        """The phases that it tells of."""
+        return frozenset(phase for _, phase, _ in self.kinds)
+
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """The last that was said, when (steady clock), and how often."""
+    """The last that was said, when (steady clock), how often, and of which phases ever."""
 
     wait: Wait
     at: float
-    times: int = 1
+    times: int
+    phases: frozenset[Phase]
+
+    @classmethod
+    def after(cls, said: Said | None, wait: Wait, now: float) -> Said:
+        """Once this is said, too."""
+        if said is None:
+            return cls(wait, now, 1, wait.phases)
+        return cls(wait, now, said.times + 1, said.phases | wait.phases)
 
 
 @dataclass(slots=True)
@@ -130,7 +144,7 @@ def quiet_until(said: Said) -> float:
 
 def news(said: Said | None, wait: Wait, *, wall: float, now: float) -> bool:
     """Whether there is something to say that was not said, and it is not too soon."""
-    if said is None:
+    if said is None or wait.phases - said.phases:
         return True
     if now < quiet_until(said):
         return False

@@ -120,12 +120,12 @@ class Process:
         told = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, told.set)
-        # Besides the end of standard input: a child that the notebook forked may hold that open.
 
-        def over() -> None:  # which the kernel would go on to say
-            loop.remove_reader(parent)
+        def over() -> None:
+            loop.remove_reader(parent)  # or the kernel goes on to say it
             told.set()
 
+        # Besides the end of standard input: a child that the notebook forked may hold that open.
         with contextlib.suppress(OSError, AttributeError):  # a kernel before 5.3, another system
             parent = os.pidfd_open(self._order.parent)
             loop.add_reader(parent, over)

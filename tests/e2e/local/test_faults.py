@@ -134,7 +134,7 @@ class FaultRig(GatewayRig):
             except (psutil.Error, OSError):
                 continue
             ours = cluster in tag and not tag.endswith("-0")
-            is_agent = any(part.endswith("penstock_agent.py") for part in line)
+            is_agent = any("penstock_agent.py" in part for part in line)
             if ours and is_agent and ("--child" in line) is not agents:
                 found.append(process.pid)
         return found

@@ -59,7 +59,7 @@ def jobs(cluster: str) -> list[psutil.Process]:
         lambda environ, line: (
             cluster in environ.get("PENSTOCK_TAG", "")
             and "PENSTOCK_INDEX" in environ
-            and any(part.endswith("penstock_agent.py") for part in line)
+            and any("penstock_agent.py" in part for part in line)
             and "--child" not in line
         )
     )

@@ -27,7 +27,7 @@ def test_the_file_is_one_program() -> None:
     text = agent.source().decode()
     compile(text, "agent", "exec")
     assert "penstock.agent." not in text.split('"""', 2)[2].replace("``penstock.agent", "")
-    assert text.rstrip().endswith("sys.exit(supervise())")
+    assert text.rstrip().endswith("sys.exit(supervise(sys._getframe().f_code))")
 
 
 def test_it_parses_on_old_pythons() -> None:
@@ -59,6 +59,7 @@ def test_the_supervisor_imports_little() -> None:
         "sys",
         "threading",
         "time",
+        "types",
         "typing",
     }
 

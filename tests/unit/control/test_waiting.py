@@ -74,7 +74,7 @@ def test_a_time_of_another_day_has_its_date() -> None:
 def said_of(jobs: dict[int, Job], times: int = 1) -> Said:
     found = wait(jobs)
     assert found is not None
-    return Said(found, 0.0, times)
+    return Said(found, 0.0, times, found.phases)
 
 
 def is_news(said: Said, jobs: dict[int, Job], now: float = LONGEST) -> bool:
@@ -103,6 +103,19 @@ def test_the_more_was_said_the_longer_the_silence(times: int, silence: float) ->
     other = {0: queued(0, "Resources")}
     assert not is_news(said, other, silence - 1)
     assert is_news(said, other, silence)
+
+
+def test_the_first_word_of_another_phase_comes_at_once() -> None:
+    priority = {0: queued(0, "Priority")}
+    silent = {0: job(3, 0, Phase.UNKNOWN, reason="the machine does not answer")}
+    said = said_of(priority)
+    assert is_news(said, silent, 1.0)
+    for jobs, now in ((silent, 1.0), (priority, 90.0)):
+        found = wait(jobs)
+        assert found is not None
+        said = Said.after(said, found, now)
+    assert said.times == 3
+    assert not is_news(said, silent, 91.0), "it goes back and forth"
 
 
 # room in a queue
