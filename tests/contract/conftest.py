@@ -12,7 +12,10 @@ from rigs.condor_jobs import CondorRig
 from rigs.relay import RelayRig
 from rigs.slurm_jobs import SlurmRig
 
-RIGS = ["fake", "local", "local-as-user", "slurm", "slurm-by-sudo", "htcondor", "htcondor-token"]
+RIGS = [
+    *("fake", "local", "local-as-user", "slurm", "slurm-by-sudo", "newer-slurm"),
+    *("htcondor", "htcondor-token"),
+]
 
 
 @pytest.fixture(params=[*RIGS, "notebook"])
@@ -40,6 +43,8 @@ def _make(request: pytest.FixtureRequest) -> BackendRig:
         owner = request.getfixturevalue("unix_users")[0]
         way = request.param.partition("-")[2] or "itself"
         return CondorRig(request.getfixturevalue("condor"), owner, way)
+    if request.param == "newer-slurm":
+        return SlurmRig(request.getfixturevalue("newer_slurm_alone"), None, None)
     other = "-" in request.param
     owner = request.getfixturevalue("unix_users")[0] if other else None
     if request.param.startswith("slurm"):

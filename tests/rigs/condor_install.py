@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rigs.debian import cache, fetch, relink, run, unpacked
+from rigs.debian import cache, elf_programs, fetch, relink, run, unpacked
 
 SUITES = {"23.9": ("trixie",), "25.14": ("forky", "sid")}
 """Versions of HTCondor, and the suites of Debian that have them, the first of these that can be
@@ -24,18 +24,5 @@ def installed(version: str) -> Path:
 
 def _make(tree: Path, suites: tuple[str, ...]) -> None:
     fetch(tree, suites, ("condor", "patchelf"), _WANTED)
-    relink(tree, _programs(tree))
+    relink(tree, elf_programs(tree))
     run(tree / "usr/bin/condor_version", env={"CONDOR_CONFIG": "/dev/null"})
-
-
-def _programs(tree: Path) -> list[Path]:
-    """All dynamically linked programs."""
-    found = []
-    for directory in ("usr/bin", "usr/sbin", "usr/libexec"):
-        for path in (tree / directory).rglob("*"):
-            if path.is_file() and not path.is_symlink() and path.name != "patchelf":
-                with path.open("rb") as file:
-                    head = file.read(4096)
-                if head.startswith(b"\x7fELF") and b"/ld-linux" in head:
-                    found.append(path)
-    return found

@@ -126,9 +126,24 @@ def _unpack(packages: Path, tree: Path) -> None:
     tree.chmod(0o755)
 
 
-def relink(tree: Path, programs: Iterable[str | Path]) -> None:
-    """Let these programs run with the libraries of their tree, which has ``patchelf``."""
-    libraries = f"{tree}/usr/lib:{tree}/usr/lib/x86_64-linux-gnu"
+def elf_programs(tree: Path) -> list[Path]:
+    """All dynamically linked programs, but ``patchelf``."""
+    found = []
+    for directory in ("usr/bin", "usr/sbin", "usr/libexec"):
+        for path in (tree / directory).rglob("*"):
+            if path.is_file() and not path.is_symlink() and path.name != "patchelf":
+                with path.open("rb") as file:
+                    head = file.read(4096)
+                if head.startswith(b"\x7fELF") and b"/ld-linux" in head:
+                    found.append(path)
+    return found
+
+
+def relink(tree: Path, programs: Iterable[str | Path], *more: str) -> None:
+    """Let these programs run with the libraries of their tree, which has ``patchelf``. ``more``:
+    other directories in it with libraries."""
+    places = ("usr/lib", "usr/lib/x86_64-linux-gnu", *more)
+    libraries = ":".join(f"{tree}/{place}" for place in places)
     loader = tree / "usr/lib64/ld-linux-x86-64.so.2"
     patch = [str(loader), "--library-path", libraries, f"{tree}/usr/bin/patchelf"]
     change = ["--set-interpreter", str(loader), "--force-rpath", "--set-rpath", libraries]

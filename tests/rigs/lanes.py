@@ -6,6 +6,8 @@ system stay together. They take longest and mostly wait, so they begin, and the 
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -14,9 +16,13 @@ _BIG = {
     "slurm": ("e2e/slurm/",),
 }
 
+_NEWER = re.compile(r"\[(?:.*-)?newer\b")
+
 
 def lane(nodeid: str) -> str:
     """The name of a test's group: of its batch system, or of its file."""
+    if _NEWER.search(nodeid):
+        return "newer slurm"
     for name, places in _BIG.items():
         if any(place in nodeid for place in places) or ("contract/" in nodeid and name in nodeid):
             return name
@@ -25,7 +31,7 @@ def lane(nodeid: str) -> str:
 
 def in_order(items: list[pytest.Item]) -> None:
     """Sort the tests of a session, those of batch systems first."""
-    first = {name: number for number, name in enumerate(_BIG)}
+    first = {name: number for number, name in enumerate([*_BIG, "newer slurm"])}
     items.sort(key=lambda item: first.get(lane(item.nodeid), len(first)))
 
 

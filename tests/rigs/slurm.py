@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 
+from rigs.slurm_install import PLUGINS, newer_slurm
+
 PACKAGES = "slurmctld slurmd slurm-client munge slurmrestd slurm-wlm-jwt-plugin"
 MESSAGE_TIMEOUT = 3
 
@@ -43,7 +45,10 @@ def need_slurm() -> None:
 
 
 class Slurm:
-    """One cluster; ``nodes`` slurmd with as many declared CPUs each as one says."""
+    """One cluster; ``nodes`` slurmd with as many declared CPUs each as one says.
+
+    ``programs``: the tree of a Slurm (see ``rigs.slurm_install``), None for the host's.
+    """
 
     def __init__(
         self,
@@ -54,6 +59,7 @@ class Slurm:
         more: str = "JobAcctGatherType=jobacct_gather/none",
         message_timeout: int = MESSAGE_TIMEOUT,
         node_timeout: int = 10,
+        programs: Path | None = None,
     ) -> None:
         # Not pytest's tmp_path: Unix sockets need a short path, other users an open one.
         self.directory = Path(tempfile.mkdtemp(prefix="pk-slurm-", dir="/tmp"))
@@ -66,7 +72,10 @@ class Slurm:
         self.more = more
         self.message_timeout = message_timeout
         self.node_timeout = node_timeout
-        self.environ = {**os.environ, "SLURM_CONF": str(self.config)}
+        self.programs = programs
+        self.bin = Path("/usr/bin") if programs is None else programs / "usr/bin"
+        path = f"{self.bin}:{os.environ['PATH']}"
+        self.environ = {**os.environ, "PATH": path, "SLURM_CONF": str(self.config)}
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     # --- the whole ---------------------------------------------------------------------------
@@ -75,6 +84,9 @@ class Slurm:
         for name in ("munge", "state", "spool", "log", "run", "scratch"):
             (self.directory / name).mkdir(mode=0o755)
         (self.directory / "scratch").chmod(0o1777)
+        if self.programs is not None:
+            self.more += f"\nPluginDir={self.programs / PLUGINS}"
+            (self.directory / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
         self._write()
         self._start_munged()
         self.start_controller()
@@ -127,9 +139,16 @@ class Slurm:
 
     # --- daemons -----------------------------------------------------------------------------
 
+    def program(self, name: str) -> str:
+        """The path of one of this Slurm's programs."""
+        path = shutil.which(
+            name, path=f"{self.bin.with_name('sbin')}:/usr/sbin:{self.environ['PATH']}"
+        )
+        assert path is not None, f"{name} is not installed"
+        return path
+
     def _spawn(self, name: str, program: str, *arguments: str) -> None:
-        path = shutil.which(program, path=f"/usr/sbin:{os.environ['PATH']}")
-        assert path is not None
+        path = self.program(program)
         with (self.directory / "log" / f"{name}.err").open("ab") as errors:
             self._daemons[name] = subprocess.Popen(
                 [path, *arguments],
@@ -165,11 +184,13 @@ class Slurm:
     def start_node(self, node: str, strangers: Sequence[str] = ()) -> None:
         """Start a node's slurmd; it does not know the Unix users ``strangers``."""
         words = ["slurmd", "-D", "-N", node, "-f", str(self.config)]
+        if self.programs is not None:
+            words += ["-d", self.program("slurmstepd")]
         if strangers:
             known = self.directory / f"passwd-of-{node}"
             lines = Path("/etc/passwd").read_text().splitlines(keepends=True)
             known.write_text("".join(x for x in lines if x.split(":")[0] not in strangers))
-            inner = f"mount --bind {known} /etc/passwd && PATH=$PATH:/usr/sbin && exec {' '.join(words)}"
+            inner = f"mount --bind {known} /etc/passwd && exec {self.program('slurmd')} {' '.join(words[1:])}"
             words = ["unshare", "--mount", "--propagation=private", "sh", "-c", inner]
         self._spawn(node, *words)
 
@@ -220,7 +241,7 @@ class Slurm:
     def run(self, *command: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess:
         """A client command as this process's user."""
         done = subprocess.run(
-            command,
+            [self.program(command[0]), *command[1:]],
             env=self.environ,
             capture_output=True,
             text=True,
@@ -306,20 +327,48 @@ def _bind_option() -> str:
 
 
 @pytest.fixture(scope="session")
-def slurm_cluster() -> Iterator[Slurm]:
-    """The session's cluster."""
+def installed_slurm_cluster() -> Iterator[Slurm]:
+    """The session's cluster of the host's Slurm."""
     need_slurm()
-    cluster = Slurm()
+    yield from _started(Slurm())
+
+
+@pytest.fixture(scope="session")
+def newer_slurm_cluster() -> Iterator[Slurm]:
+    """The session's cluster of a later Slurm."""
+    yield from _started(Slurm(programs=newer_slurm()))
+
+
+def _started(cluster: Slurm) -> Iterator[Slurm]:
     try:
         yield cluster.start()
     finally:
         cluster.stop()
 
 
+@pytest.fixture(scope="session")
+def slurm_cluster(request: pytest.FixtureRequest) -> Slurm:
+    """The session's cluster, of the host's Slurm unless a test is made for both."""
+    found: Slurm = request.getfixturevalue(
+        f"{getattr(request, 'param', 'installed')}_slurm_cluster"
+    )
+    return found
+
+
 @pytest.fixture
 def slurm(slurm_cluster: Slurm) -> Iterator[Slurm]:
     """The session's cluster, without a job of anybody's before and after the test."""
-    slurm_cluster.cancel_all()
-    slurm_cluster.sweep()
-    yield slurm_cluster
-    slurm_cluster.cancel_all()
+    yield from _emptied(slurm_cluster)
+
+
+@pytest.fixture
+def newer_slurm_alone(newer_slurm_cluster: Slurm) -> Iterator[Slurm]:
+    """The same of the later one."""
+    yield from _emptied(newer_slurm_cluster)
+
+
+def _emptied(cluster: Slurm) -> Iterator[Slurm]:
+    cluster.cancel_all()
+    cluster.sweep()
+    yield cluster
+    cluster.cancel_all()

@@ -53,7 +53,7 @@ def installed_helper(cluster: Slurm) -> Iterator[Path]:
         path = place / "penstock-slurm"
         subprocess.run(["install", "-m", "755", helper.__file__, str(path)], check=True)
         path.with_name("penstock-slurm.json").write_text(
-            json.dumps({"slurm_conf": str(cluster.config)})
+            json.dumps({"slurm_conf": str(cluster.config), "path": str(cluster.bin)})
         )
         yield path
     finally:
@@ -107,8 +107,16 @@ class Restd:
         account = pwd.getpwnam("daemon")  # it refuses to be root, or SlurmUser
         self.place.chmod(0o755)
         os.chown(self.place, account.pw_uid, account.pw_gid)
+        pages = "openapi/v0.0.38" if self.cluster.programs is None else "openapi/slurmctld"
         self._process = subprocess.Popen(
-            ["/usr/sbin/slurmrestd", "-a", "rest_auth/jwt", "-s", "openapi/v0.0.38", self.url],
+            [
+                self.cluster.program("slurmrestd"),
+                "-a",
+                "rest_auth/jwt",
+                "-s",
+                pages,
+                self.url,
+            ],
             env={**self.cluster.environ, "SLURM_JWT": "daemon"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -42,7 +42,7 @@ class SlurmRig(Probes):
             "slurm",
             gateway or self.gateway,
             self.directory / "notes",
-            slurm_commands(None, self.cluster.config, timeout),
+            slurm_commands(self.cluster.bin, self.cluster.config, timeout),
             jobs=SlurmJobSettings.model_validate(jobs),
             allow_root=True,
             scratch=self.cluster.directory / "scratch",

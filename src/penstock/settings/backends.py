@@ -15,7 +15,8 @@ from penstock.settings.base import AbsolutePath, Section
 from penstock.settings.figures import SlurmFigureSettings
 from penstock.settings.htcondor import HTCondorBackendSettings
 from penstock.settings.notebook import NotebookBackendSettings
-from penstock.settings.slurm_rest import SlurmRestSettings, fields
+from penstock.settings.slurm_rest import SlurmRestSettings
+from penstock.settings.slurm_rest_words import check_sayable
 from penstock.settings.units import Duration
 
 
@@ -191,7 +192,7 @@ class SlurmBackendSettings(Section):
     def check_sayable(self, jobs: SlurmJobSettings) -> None:
         """Raise ValueError for what slurmrestd cannot be told."""
         if self.act_by == "slurmrestd":
-            fields(jobs.arguments)
+            check_sayable(jobs.arguments)
             if jobs.workers_per_job > 1:
                 raise ValueError("workers_per_job cannot be had by slurmrestd")
 

@@ -1,92 +1,14 @@
-"""Section about slurmrestd, and which options of ``sbatch`` it can be told. Pure."""
+"""Section about slurmrestd. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from penstock.settings.base import AbsolutePath, Section
-
-API = "v0.0.38"
-"""The version of its interface that is spoken; Slurm 22.05 to 23.11 have it."""
-
-TEXT: Mapping[str, str] = {
-    "array": "array",
-    "job-name": "name",
-    "comment": "comment",
-    "chdir": "current_working_directory",
-    "input": "standard_input",
-    "output": "standard_output",
-    "gres": "gres",
-    "partition": "partition",
-    "account": "account",
-    "qos": "qos",
-    "reservation": "reservation",
-    "constraint": "constraints",
-    "nodelist": "nodelist",
-    "exclude": "exclude_nodes",
-    "licenses": "licenses",
-    "dependency": "dependency",
-    "wckey": "wckey",
-    "hint": "cpu_binding_hint",
-    "begin": "begin_time",
-    "deadline": "deadline",
-    "distribution": "distribution",
-    "prefer": "prefer",
-    "priority": "priority",
-    "signal": "signal",
-}
-NUMBERS: Mapping[str, str] = {
-    "nodes": "nodes",
-    "ntasks": "tasks",
-    "cpus-per-task": "cpus_per_task",
-    "time": "time_limit",
-    "nice": "nice",
-    "ntasks-per-node": "tasks_per_node",
-    "mincpus": "minimum_cpus_per_node",
-    "threads-per-core": "threads_per_core",
-    "core-spec": "core_specification",
-    "time-min": "time_minimum",
-}
-MEGABYTES: Mapping[str, str] = {"mem": "memory_per_node", "mem-per-cpu": "memory_per_cpu"}
-FLAGS: Mapping[str, str] = {
-    "no-requeue": "no_requeue",  # "requeue": false is taken, and means nothing (Slurm 22.05)
-    "oversubscribe": "oversubscribe",
-    "spread-job": "spread_job",
-    "kill-on-invalid-dep": "kill_on_invalid_dependency",
-    "use-min-nodes": "minimum_nodes",
-}
-"""Options and their names in the JSON; each was tried with slurmrestd 22.05, which refuses others
-(``exclusive`` and ``overcommit`` among them)."""
-
-_SAYS_NOTHING = frozenset({"parsable"})
-_OPTION = re.compile(r"--(?P<name>[a-z][a-z0-9-]*)(=(?P<value>.*))?", re.DOTALL)
-
-
-def fields(words: Iterable[str]) -> dict[str, object]:
-    """Options of ``sbatch`` as JSON for slurmrestd. Raises ValueError, which names what it cannot
-    be told."""
-    found: dict[str, object] = {}
-    for word in words:
-        match = _OPTION.fullmatch(word)
-        if match is None:
-            raise ValueError(f"{word!a} is not a long option of sbatch")
-        name, value = match["name"], match["value"]
-        if name in TEXT and value is not None:
-            found[TEXT[name]] = value
-        elif name in NUMBERS and value is not None and re.fullmatch(r"-?[0-9]{1,15}", value):
-            found[NUMBERS[name]] = int(value)
-        elif name in MEGABYTES and value is not None and re.fullmatch(r"[0-9]{1,15}M?", value):
-            found[MEGABYTES[name]] = int(value.removesuffix("M"))
-        elif name in FLAGS and value is None:
-            found[FLAGS[name]] = True
-        elif name not in _SAYS_NOTHING:
-            raise ValueError(f"{word!a} cannot be said to slurmrestd")
-    return found
 
 
 class SlurmRestSettings(Section):

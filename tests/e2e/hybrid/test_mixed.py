@@ -15,6 +15,7 @@ PROFILE = """
 [backends.slurm]
 type = "slurm"
 config = "{slurm.config}"
+bin = "{slurm.bin}"
 scratch = "{slurm.directory}/scratch"
 period = "500 ms"
 

@@ -49,6 +49,21 @@ prolog = ["echo 'no such module: python/4' >&2; false"]
 )
 
 
+BOTH = (
+    *("test_acting", "test_acting_faults", "test_backend", "test_clusters", "test_doctor"),
+    *("test_figures", "test_states", "test_walltime"),
+)
+"""Tests of what Slurm says and is told, for each of the versions."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    module = metafunc.module.__name__.rpartition(".")[2]
+    if module in BOTH and "slurm_cluster" in metafunc.fixturenames:
+        metafunc.parametrize(
+            "slurm_cluster", ["installed", "newer"], indirect=True, scope="session"
+        )
+
+
 @pytest.fixture(scope="module")
 def facility(unix_users, slurm_cluster):
     config = (BACKEND + JOBS).format(slurm=slurm_cluster) + PROFILES

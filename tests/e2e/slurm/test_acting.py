@@ -27,6 +27,7 @@ CONFIG = """
 [backends.slurm]
 type = "slurm"
 config = "{slurm.config}"
+bin = "{slurm.bin}"
 scratch = "{slurm.directory}/scratch"
 period = "500 ms"
 timeout = "15 s"

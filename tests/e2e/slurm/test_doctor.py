@@ -29,6 +29,7 @@ users_file = "{place}/users"
 [backends.slurm]
 type = "slurm"
 config = "{slurm.config}"
+bin = "{slurm.bin}"
 scratch = "{slurm.directory}/scratch"
 
 [profiles.good.scheduler]

@@ -22,12 +22,13 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 SETTINGS = """
 [backends.slurm]
 type = "slurm"
-config = "{config}"
-scratch = "{scratch}"
+config = "{slurm.config}"
+bin = "{slurm.bin}"
+scratch = "{slurm.directory}/scratch"
 period = "500 ms"
 
 [backends.slurm.jobs]
-log_directory = "{scratch}/logs-{{user}}"
+log_directory = "{slurm.directory}/scratch/logs-{{user}}"
 
 [profiles.slurm]
 scheduler = {{ backend = "slurm" }}
@@ -67,9 +68,7 @@ def depot():
 
 @pytest.fixture(scope="module")
 def facility(unix_users, slurm_cluster, depot):
-    text = SETTINGS.format(
-        config=slurm_cluster.config, scratch=slurm_cluster.directory / "scratch", depot=depot.root
-    )
+    text = SETTINGS.format(slurm=slurm_cluster, depot=depot.root)
     with running_facility(unix_users, text.replace("{", "{{").replace("}", "}}")) as facility:
         yield facility
 

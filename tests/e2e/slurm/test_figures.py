@@ -23,7 +23,7 @@ def measure(slurm, timeout: float = 30.0) -> Measure:
         for partition in ("main", "small", "nowhere")
     ]
     figures = SlurmFigureSettings(users=5)
-    return Measure(slurm_commands(None, slurm.config, timeout), figures, demands)
+    return Measure(slurm_commands(slurm.bin, slurm.config, timeout), figures, demands)
 
 
 async def numbers(measure: Measure) -> dict[tuple[str, ...], float]:

@@ -179,11 +179,20 @@ def _step(moment: float) -> float:
 
 
 def _exit_code(status: str) -> int | None:
-    """The code of a raw wait status; 128 + n for signal n. None when it is no number."""
-    if not status.isdecimal():
+    """The code that ``squeue`` shows, 128 + n for signal n; None for what is neither.
+
+    Slurm 22.05 shows a raw wait status, 24.11 ``code:signal``, where 125 is none that Linux has: it
+    stands for a lack of memory.
+    """
+    code, colon, number = status.partition(":")
+    if not code.isdecimal() or (colon and not number.isdecimal()):
         return None
-    number = int(status)
-    return 128 + (number & 0x7F) if number & 0x7F else number >> 8 & 0xFF
+    signalled = int(number) if colon else int(code) & 0x7F
+    if signalled >= signal.NSIG:
+        return None
+    if signalled:
+        return 128 + signalled
+    return int(code) if colon else int(code) >> 8 & 0xFF
 
 
 def _reason(state: str, reason: str, exit: Exit | None, code: int | None) -> str:

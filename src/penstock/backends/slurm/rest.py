@@ -1,44 +1,36 @@
 """Acting for users through slurmrestd, for a server without any right on its own machine.
 
-Only what needs a user's rights goes this way; looking stays one ``squeue``. Facts about slurmrestd
-22.05, all observed: its errors have the commands' own words but come as HTTP 500 whatever they
-mean, so words decide here as well; a wrong token reads "Zero Bytes were transmitted"; a range of
-tasks (``12_0-3``) can be cancelled at once, a list cannot; nobody's files can be read.
+Only what needs a user's rights goes this way; looking stays one ``squeue``. What slurmrestd speaks is
+asked once, and again when it no longer knows that. Facts, all observed, of 22.05: a wrong token reads
+"Zero Bytes were transmitted"; a range of tasks (``12_0-3``) can be cancelled at once, a list cannot.
+Of 24.11: one request cancels all that it names; asked so for a job of *another* user, slurmctld
+hangs, so only jobs that ``squeue`` has just shown as the owner's are named. Of both: nobody's files
+can be read.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 from penstock.backends.command import SYSTEM_PATH
 from penstock.backends.owner import account
-from penstock.backends.slurm import parse
+from penstock.backends.slurm import parse, rest_replies
 from penstock.backends.slurm.acting import Output
+from penstock.backends.slurm.rest_replies import Reply, cancel_error, read_reply, submit_error
 from penstock.backends.slurm.sharing import ALONE, parse_comment
 from penstock.backends.slurm.tokens import Tokens
-from penstock.model.errors import Absent, BackendError, Rejected, Unavailable, Uncertain
-from penstock.settings.slurm_rest import API, fields
+from penstock.model.errors import BackendError, Rejected, Unavailable, Uncertain
+from penstock.settings.slurm_rest_words import OLD, VERSIONS, fields
 
 AT_ONCE = 16
 """Requests at a time."""
 
 _ENVIRONMENT = {"PATH": SYSTEM_PATH, "LC_ALL": "C"}
 """What ``sbatch`` would have handed over; the job brings its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What slurmrestd answered: HTTP status, Slurm's words (a line each), and the whole."""
-
-    status: int
-    words: str
-    body: Mapping[str, Any]
 
 
 class Rest:
@@ -49,17 +41,19 @@ class Rest:
 
     def __init__(self, url: str, tokens: Tokens, *, timeout: float) -> None:
         self._socket = url.removeprefix("unix:") if url.startswith("unix:") else None
-        self._base = f"{'http://localhost' if self._socket else url}/slurm/{API}"
+        self._base = "http://localhost" if self._socket else url
         self._where = url
+        self._version: str | None = None
         self._tokens = tokens
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
 
     async def submit(self, owner: str, words: Sequence[str], script: bytes) -> None:
+        version = await self._speaks(owner)
         try:
-            job = fields(words)
+            job = fields(words, version)
         except ValueError as error:
-            raise Rejected(f"{error}, by which this gateway submits jobs") from None
+            raise Rejected(f"{error} {version}, by which this gateway submits jobs") from None
         said = parse_comment(str(job.get("comment")))
         if said is not None and said[1] is not ALONE:
             raise Rejected("several workers in one job cannot be had by slurmrestd")
@@ -67,8 +61,7 @@ class Rest:
             text = script.decode()
         except UnicodeDecodeError:
             raise Rejected("slurmrestd takes no script that is not UTF-8 text") from None
-        body = {"script": text, "job": {**job, "environment": _ENVIRONMENT}}
-        reply = await self._ask("POST", "job/submit", owner, body)
+        reply = await self._ask("POST", f"{version}/job/submit", owner, _order(version, job, text))
         failure = submit_error(reply)
         if failure is not None:
             raise failure
@@ -78,15 +71,20 @@ class Rest:
     ) -> None:
         if signal:
             raise Unavailable("slurmrestd sends no signal to a job's script")
-        names = [
-            f"{base}_{part}"
-            for base, tasks in arrays.items()
-            for part in parse.ranges(tasks).split(",")
-        ]
-        results = await asyncio.gather(
-            *(self._ask("DELETE", f"job/{name}", owner) for name in names), return_exceptions=True
-        )
-        for result in results:
+        version = await self._speaks(owner)
+        ranges = {base: parse.ranges(tasks) for base, tasks in arrays.items() if tasks}
+        if version != OLD:
+            names = [f"{base}_[{parts}]" for base, parts in ranges.items()]
+            if not names:
+                return  # Slurm would take that for all of the user's jobs
+            asked = [self._ask("DELETE", f"{version}/jobs/", owner, {"jobs": names})]
+        else:
+            asked = [
+                self._ask("DELETE", f"{version}/job/{base}_{part}", owner)
+                for base, parts in ranges.items()
+                for part in parts.split(",")
+            ]
+        for result in await asyncio.gather(*asked, return_exceptions=True):
             if isinstance(result, Reply):
                 failure = cancel_error(result)
                 if failure is not None:
@@ -103,9 +101,11 @@ class Rest:
         """It stays, and is its owner's to delete."""
 
     async def check(self, owner: str) -> str:
-        # Cancelling what cannot be is the one request whose answer tells a bad token.
         try:
-            failure = cancel_error(await self._ask("DELETE", "job/0", owner))
+            version = await self._speaks(owner)
+            # 22.05 tells a bad token only of who cancels, be it what nobody can.
+            method, page = ("DELETE", "job/0") if version == OLD else ("GET", "diag/")
+            failure = cancel_error(await self._ask(method, f"{version}/{page}", owner))
         except BackendError as error:
             return str(error)
         return "" if failure is None else str(failure)
@@ -115,8 +115,28 @@ class Rest:
         if session is not None:
             await session.close()
 
+    async def _speaks(self, owner: str) -> str:
+        """The version to speak. Raises Unavailable or Absent without one."""
+        if self._version is None:
+            try:
+                reply = await self._ask("GET", "", owner, page="openapi/v3")
+            except Uncertain as error:  # nothing was wanted of it yet
+                raise Unavailable(str(error)) from None
+            self._version = rest_replies.version_of(reply)
+            if self._version is None:
+                has = ", ".join(rest_replies.versions(reply)) or f"none (HTTP {reply.status})"
+                raise Unavailable(
+                    f"slurmrestd at {self._where} must speak one of {', '.join(VERSIONS)}, and has {has}"
+                )
+        return self._version
+
     async def _ask(
-        self, method: str, path: str, owner: str, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        owner: str,
+        body: Mapping[str, Any] | None = None,
+        page: str = "",
     ) -> Reply:
         """One request as a user. Raises Rejected, Unavailable or Absent (not sent), or Uncertain."""
         name = (await asyncio.to_thread(account, owner)).pw_name
@@ -125,11 +145,13 @@ class Rest:
             "X-SLURM-USER-TOKEN": await self._tokens.of(name),
         }
         session = self._open()
-        url = f"{self._base}/{path}"
+        url = f"{self._base}/{page or f'slurm/{path}'}"
         try:
             async with session.request(
                 method, url, json=body, headers=headers, allow_redirects=False
             ) as response:
+                if response.status == 404:  # another Slurm than before, maybe
+                    self._version = None
                 return read_reply(response.status, await response.read())
         except aiohttp.ClientConnectorError as error:
             reason = error.os_error.strerror or "no connection"
@@ -152,55 +174,9 @@ class Rest:
         return self._session
 
 
-def read_reply(status: int, data: bytes) -> Reply:
-    """Slurm's words from an answer of any kind."""
-    try:
-        body = json.loads(data)
-    except ValueError:
-        body = {}
-    if not isinstance(body, dict):
-        body = {}
-    errors = body.get("errors")
-    lines = [_words(each) for each in errors] if isinstance(errors, list) else []
-    if not lines and status != 200:
-        lines = [data[:500].decode(errors="replace")]
-    return Reply(status, "\n".join(filter(None, lines)), body)
-
-
-def _words(error: object) -> str:
-    if not isinstance(error, dict):
-        return ""
-    told = error.get("description") or error.get("error") or ""
-    return " ".join(str(told).split())
-
-
-def _denied(reply: Reply) -> Absent | None:
-    """About tokens, so about one user: Slurm drops the connection of whoever brings a wrong one."""
-    if reply.status in (401, 403):
-        return Absent(f"slurmrestd did not accept the token: {parse.said(reply.words)}")
-    return None
-
-
-def submit_error(reply: Reply) -> BackendError | None:
-    """What an answer to a submission means; None when the jobs were taken."""
-    denied = _denied(reply)
-    if denied is not None:
-        return denied
-    words = parse.said(reply.words)
-    if reply.status == 200:  # with words beside it, they are a warning
-        return None if reply.body.get("job_id") else Uncertain(f"slurmrestd named no job: {words}")
-    if "Zero Bytes" in words:
-        return Uncertain(f"Slurm did not answer: {words} (also said when a token is not valid)")
-    if reply.body.get("errors") and "Unspecified error" not in words:
-        return parse.submit_error(1, reply.words)
-    return Uncertain(f"slurmrestd answered with {reply.status}: {words}")
-
-
-def cancel_error(reply: Reply) -> Unavailable | None:
-    """What an answer to a cancellation means; jobs that are over already are no failure."""
-    if reply.status == 200:
-        return None
-    denied = _denied(reply)
-    if denied is not None:
-        return Unavailable(str(denied))
-    return parse.cancel_error(1, reply.words)
+def _order(version: str, job: Mapping[str, object], script: str) -> Mapping[str, object]:
+    """What a submission says."""
+    if version == OLD:
+        return {"script": script, "job": {**job, "environment": _ENVIRONMENT}}
+    environment = [f"{name}={value}" for name, value in _ENVIRONMENT.items()]
+    return {"job": {**job, "script": script, "environment": environment}}

@@ -16,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.backends.command import Done
-from penstock.backends.slurm import helper, rest, script, sudo
+from penstock.backends.slurm import helper, rest_replies, script, sudo
 from penstock.backends.slurm.tokens import TokenCommand, TokenFile
 from penstock.model.errors import Absent, Rejected, Unavailable, Uncertain
 from penstock.model.ids import BatchId
 from penstock.model.job import Batch, Resources, Role
 from penstock.settings.backends import SlurmBackendSettings, SlurmJobSettings
-from penstock.settings.slurm_rest import SlurmRestSettings, fields
+from penstock.settings.slurm_rest import SlurmRestSettings
+from penstock.settings.slurm_rest_words import OLD, VERSIONS, fields
 
 ID = BatchId("0123abcd", "f" * 32, 3)
 EVERYTHING = SlurmJobSettings(
@@ -68,7 +69,7 @@ def test_the_helper_takes_all_that_the_gateway_says(each):
 
 
 def test_slurmrestd_can_be_told_all_that_the_gateway_says():
-    assert fields(words_of_everything()) == {
+    assert fields(words_of_everything(), OLD) == {
         "array": "0-2",
         "name": f"dask-worker-{ID.cluster}",
         "comment": ID.tag,
@@ -93,12 +94,49 @@ def test_slurmrestd_can_be_told_all_that_the_gateway_says():
     }
 
 
+@pytest.mark.parametrize("version", [version for version in VERSIONS if version != OLD])
+def test_newer_ones_are_told_the_same(version):
+    flags = ["--spread-job", "--kill-on-invalid-dep", "--spread-job"]
+    assert fields([*words_of_everything(), *flags, "--nice=10"], version) == {
+        "array": "0-2",
+        "name": f"dask-worker-{ID.cluster}",
+        "comment": ID.tag,
+        "requeue": False,
+        "current_working_directory": "/",
+        "standard_input": "/dev/null",
+        "standard_output": "/dev/null",
+        "nodes": "1",
+        "tasks": 1,
+        "cpus_per_task": 2,
+        "memory_per_node": {"set": True, "number": 1024},
+        "tres_per_node": "gres/gpu:1,gres/fpga:1",
+        "time_limit": {"set": True, "number": 2},
+        "partition": "p",
+        "account": "a",
+        "qos": "q",
+        "reservation": "r",
+        "constraints": "c",
+        "required_nodes": ["n1"],
+        "excluded_nodes": ["n2"],
+        "licenses": "l",
+        "flags": ["SPREAD_JOB", "KILL_INVALID_DEPENDENCY"],
+        "nice": 10,
+    }
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
     "word", ["--exclusive", "--mail-user=x", "--nodes=1-2", "--mem=1G", "--time=1:00", "x", "--qos"]
 )
-def test_what_slurmrestd_cannot_be_told_is_named(word):
+def test_what_slurmrestd_cannot_be_told_is_named(word, version):
     with pytest.raises(ValueError, match=word):
-        fields([word])
+        fields([word], version)
+
+
+def test_what_only_one_version_can_be_told():
+    assert fields(["--begin=now+1hour"], OLD) == {"begin_time": "now+1hour"}
+    with pytest.raises(ValueError, match="--begin=now"):
+        fields(["--begin=now+1hour"], VERSIONS[0])
 
 
 # --- the helper ----------------------------------------------------------------------------------
@@ -204,8 +242,8 @@ def test_words_of_sudo(words, kind):
 # --- slurmrestd ----------------------------------------------------------------------------------
 
 
-def reply(status: int, *errors: object, **body: object) -> rest.Reply:
-    return rest.read_reply(status, json.dumps({"errors": list(errors), **body}).encode())
+def reply(status: int, *errors: object, **body: object) -> rest_replies.Reply:
+    return rest_replies.read_reply(status, json.dumps({"errors": list(errors), **body}).encode())
 
 
 @pytest.mark.parametrize(
@@ -223,23 +261,88 @@ def reply(status: int, *errors: object, **body: object) -> rest.Reply:
         (reply(500, {"error": "Socket timed out on send/recv operation"}), Uncertain),
         (reply(500, {"error": "Zero Bytes were transmitted or received"}), Uncertain),
         (reply(500, {"error": "Unspecified error", "error_number": -1}), Uncertain),
-        (rest.read_reply(401, b"Authentication failure"), Absent),
-        (rest.read_reply(502, b"<html>Bad gateway</html>"), Uncertain),
-        (rest.read_reply(500, b"[1]"), Uncertain),
+        (rest_replies.read_reply(401, b"Authentication failure"), Absent),
+        (rest_replies.read_reply(502, b"<html>Bad gateway</html>"), Uncertain),
+        (rest_replies.read_reply(500, b"[1]"), Uncertain),
     ],
 )
 def test_answers_to_a_submission(answer, kind):
-    failure = rest.submit_error(answer)
+    failure = rest_replies.submit_error(answer)
     assert type(failure) is (type(None) if kind is None else kind)
+
+
+def page_list(*versions: str) -> rest_replies.Reply:
+    pages = [f"/slurm/{version}/{page}" for version in versions for page in ("job/submit", "ping/")]
+    return reply(200, paths=dict.fromkeys([*pages, "/slurmdb/v0.0.99/job/submit", "/", "x"]))
+
+
+def test_the_best_version_of_both_is_spoken():
+    assert rest_replies.version_of(page_list("v0.0.36", "v0.0.38")) == "v0.0.38"
+    assert rest_replies.version_of(page_list("v0.0.40", "v0.0.42", "v0.0.41")) == "v0.0.42"
+    assert rest_replies.version_of(page_list("v0.0.44", "v0.0.42", "v0.0.43")) == "v0.0.42"
+    for none in (page_list("v0.0.37", "v0.0.99"), reply(200, paths=7), reply(401)):
+        assert rest_replies.version_of(none) is None
+    assert rest_replies.versions(page_list("v0.0.43", "v0.0.37")) == ["v0.0.37", "v0.0.43"]
+
+
+def newer(status: int, what: str, why: str, **body: object) -> rest_replies.Reply:
+    return reply(status, {"description": what, "error_number": 1, "error": why}, **body)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (
+            newer(500, "Batch job submission failed", "Invalid partition name specified"),
+            Rejected,
+            "",
+        ),
+        (
+            newer(511, "Batch job submission failed", "Protocol authentication error"),
+            Absent,
+            "token",
+        ),
+        (
+            newer(502, "Batch job submission failed", "Unable to contact slurm controller"),
+            Unavailable,
+            "submission failed: Unable",
+        ),
+        (newer(504, "Batch job submission failed", "Socket timed out on send"), Uncertain, ""),
+        (newer(500, 'Unknown flag "X"', "Data parser unable", job_id=4), Uncertain, "took the job"),
+    ],
+)
+def test_answers_of_newer_ones_to_a_submission(answer, kind, words):
+    failure = rest_replies.submit_error(answer)
+    assert type(failure) is kind
+    assert words in str(failure)
+
+
+def not_killed(words: str) -> rest_replies.Reply:
+    error = {"string": words, "code": 1, "message": words}
+    body = {"errors": [], "status": [{"error": error, "step_id": "1_0"}]}
+    return rest_replies.read_reply(200, json.dumps(body).encode())
+
+
+def test_answers_of_newer_ones_to_a_cancellation():
+    for words in ("Job/step already completing or completed", "Invalid job id specified"):
+        assert rest_replies.cancel_error(not_killed(words)) is None
+    refused = rest_replies.cancel_error(not_killed("Access/permission denied"))
+    assert "Access/permission denied" in str(refused)
+    failed = rest_replies.cancel_error(
+        newer(500, "Signal request failed", "Operation not permitted")
+    )
+    assert "Signal request failed: Operation not permitted" in str(failed)
 
 
 def test_answers_to_a_cancellation():
     over = reply(500, {"description": "unable to kill JobId=3: Invalid job id specified"})
-    assert rest.cancel_error(reply(200)) is None
-    assert rest.cancel_error(over) is None
-    denied = rest.cancel_error(reply(500, {"description": "unable: Access/permission denied"}))
+    assert rest_replies.cancel_error(reply(200)) is None
+    assert rest_replies.cancel_error(over) is None
+    denied = rest_replies.cancel_error(
+        reply(500, {"description": "unable: Access/permission denied"})
+    )
     assert "permission denied" in str(denied)
-    refused = rest.cancel_error(rest.read_reply(401, b"Authentication failure"))
+    refused = rest_replies.cancel_error(rest_replies.read_reply(401, b"Authentication failure"))
     assert type(refused) is Unavailable
     assert "token" in str(refused)
 

@@ -141,6 +141,25 @@ def test_states(fields, reason, phase, exit, code, said) -> None:
     assert job.ends == (1795179246.0 if runs else None)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("0", "0:0", 0),
+        ("768", "3:0", 3),
+        ("65280", "255:0", 255),
+        ("9", "0:9", 137),
+        ("139", "0:11", 139),
+        ("125", "0:125", None),
+        ("", "1:", None),
+        ("N/A", ":9", None),
+    ],
+)
+def test_codes_as_old_and_new_ones_show_them(old: str, new: str, code: int | None) -> None:
+    for status in (old, new):
+        [job] = read(line("12", "7", "FAILED", "1795175646", status, "alice", "n1"))
+        assert job.exit_code == code
+
+
 def test_a_job_without_a_limit_has_no_end() -> None:
     [job] = read(line(*RUNNING).replace(ENDS, "NONE"))
     assert (job.phase, job.ends) == (Phase.RUNNING, None)
