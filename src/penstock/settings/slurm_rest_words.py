@@ -1,7 +1,7 @@
 """Which options of ``sbatch`` slurmrestd can be told, and how. Pure.
 
 Its interface has versions, of which a Slurm speaks the last three or so. Two dialects cover them:
-v0.0.38 (Slurm 22.05 to 23.11), and v0.0.40 to v0.0.42 (23.11 to 25.11), where numbers that may be
+v0.0.38 (Slurm 22.05 to 23.11), and v0.0.40 to v0.0.42 (from 23.11 on), where numbers that may be
 unset are tables and nodes are lists. All fields here were tried with Slurm 22.05 and 24.11: the old
 dialect refuses fields that it does not know, the new one ignores them.
 """

@@ -2,7 +2,7 @@
 and could the jobs that profiles make ever run?
 
 Decided from what ``scontrol`` shows (slurm.conf(5)); nothing is submitted. Words observed with Slurm
-22.05.
+22.05 and 24.11.
 """
 
 from __future__ import annotations

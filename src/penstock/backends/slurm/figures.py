@@ -1,7 +1,7 @@
 """Slurm's own numbers: the jobs, cores and memory of everybody, and how long a new job would wait.
 
 One ``squeue`` a measurement, without ``-r``: an array of a hundred thousand waiting tasks is one
-line of it, and its tasks are counted from ``0-99999%5``. Formats observed with Slurm 22.05.
+line of it, and its tasks are counted from ``0-99999%5``. Formats observed with Slurm 22.05 and 24.11.
 """
 
 from __future__ import annotations

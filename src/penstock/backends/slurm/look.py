@@ -1,6 +1,6 @@
 """What ``squeue`` says of all jobs, and what it means. Pure but for what a reader remembers.
 
-Formats and words were observed with Slurm 22.05. Other users' jobs are in every answer, and their
+Formats and words were observed with Slurm 22.05 and 24.11. Other users' jobs are in every answer, and their
 comments and names are theirs to choose, line breaks included. So fields end with a separator that
 nobody can guess, new for each question: nobody can forge a line of ours.
 """

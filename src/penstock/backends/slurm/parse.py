@@ -1,6 +1,6 @@
 """What the ends of Slurm's commands mean, and other words of theirs but ``squeue``'s. Pure.
 
-Words were observed with Slurm 22.05.
+Words were observed with Slurm 22.05 and 24.11.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """When a job would start, if it were submitted now: ``sbatch --test-only``, and what it answers.
 
 Nothing is submitted by it, but slurmctld plans the job for real, so it is asked about few kinds of
-jobs, and seldom. Words observed with Slurm 22.05.
+jobs, and seldom. Words observed with Slurm 22.05 and 24.11.
 """
 
 from __future__ import annotations
