@@ -69,6 +69,8 @@ def submit_error(reply: Reply) -> BackendError | None:
     if denied is not None:
         return denied
     words = parse.said(reply.words)
+    if reply.status == 404:
+        return Unavailable(f"slurmrestd does not speak the version that it did: {words}")
     if reply.status == 200:  # with words beside it, they are a warning
         return None if reply.body.get("job_id") else Uncertain(f"slurmrestd named no job: {words}")
     if "Zero Bytes" in words:

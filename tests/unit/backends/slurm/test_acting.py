@@ -262,6 +262,7 @@ def reply(status: int, *errors: object, **body: object) -> rest_replies.Reply:
         (reply(500, {"error": "Zero Bytes were transmitted or received"}), Uncertain),
         (reply(500, {"error": "Unspecified error", "error_number": -1}), Uncertain),
         (rest_replies.read_reply(401, b"Authentication failure"), Absent),
+        (rest_replies.read_reply(404, b"Unable find requested URL."), Unavailable),
         (rest_replies.read_reply(502, b"<html>Bad gateway</html>"), Uncertain),
         (rest_replies.read_reply(500, b"[1]"), Uncertain),
     ],
