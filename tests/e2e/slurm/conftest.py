@@ -50,10 +50,10 @@ prolog = ["echo 'no such module: python/4' >&2; false"]
 
 
 BOTH = (
-    *("test_acting", "test_acting_faults", "test_backend", "test_clusters", "test_doctor"),
-    *("test_figures", "test_states", "test_walltime"),
+    *("test_acting", "test_acting_faults", "test_backend"),
+    *("test_doctor", "test_figures", "test_states"),
 )
-"""Tests of what Slurm says and is told, for each of the versions."""
+"""Tests of what Slurm says and is told, for each of the versions; the others say little more."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
