@@ -13,7 +13,7 @@ import pytest
 from rigs.lanes import Lanes, in_order
 from rigs.leftovers import Leftovers
 
-pytest_plugins = ["rigs.users", "rigs.slurm", "rigs.slurm_acting", "rigs.condor_pools"]
+pytest_plugins = ["rigs.users", "rigs.slurm_sessions", "rigs.slurm_acting", "rigs.condor_pools"]
 
 # A slow machine is no failure; what runs too long in earnest meets the timeout of its test.
 hypothesis.settings.register_profile(

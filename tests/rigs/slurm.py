@@ -20,28 +20,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
+from rigs.slurm_install import PLUGINS
+from rigs.slurm_network import bind_option, quiet_ports
 
-from rigs.slurm_install import PLUGINS, newer_slurm
-
-PACKAGES = "slurmctld slurmd slurm-client munge slurmrestd slurm-wlm-jwt-plugin"
 MESSAGE_TIMEOUT = 3
 
 _CONFIG = Path(__file__).with_name("slurm.conf.template")
-
-
-def need_slurm() -> None:
-    """Fail, never skip, where Slurm is not installed."""
-    lacking = [
-        name
-        for name in ("slurmctld", "slurmd", "sbatch", "munged", "slurmrestd")
-        if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None
-    ]
-    places = ("lib*/slurm*/auth_jwt.so", "lib*/*/slurm*/auth_jwt.so")
-    if not any(path for place in places for path in Path("/usr").glob(place)):
-        lacking.append("the plugin auth_jwt")
-    if lacking:
-        pytest.fail(f"{', '.join(lacking)} not found: sudo apt install {PACKAGES}", pytrace=False)
 
 
 class Slurm:
@@ -116,7 +100,7 @@ class Slurm:
         jwt = self.directory / "munge" / "jwt.key"  # for slurmrestd, see rigs/slurm_acting.py
         jwt.touch(mode=0o600)
         jwt.write_bytes(os.urandom(32))
-        port, *ports = _free_ports(1 + len(self.nodes))
+        port, *ports = quiet_ports(1 + len(self.nodes))
         nodes = [
             f"NodeName={node} NodeHostname={node} NodeAddr=127.0.0.1 Port={node_port} "
             f"CPUs={self.cpus} RealMemory=1048576 State=UNKNOWN"
@@ -126,7 +110,7 @@ class Slurm:
             host=socket.gethostname().split(".")[0],
             port=port,
             user=getpass.getuser(),
-            bind=_bind_option(),
+            bind=bind_option(),
             directory=self.directory,
             message_timeout=self.message_timeout,
             node_timeout=self.node_timeout,
@@ -302,73 +286,3 @@ class Slurm:
                 if ours:
                     found.add(int(entry.name))
         return found
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now, below those that the system gives out by itself."""
-    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    first = 10_000 + int.from_bytes(os.urandom(2), "big") % (low - 12_000)
-    found: list[int] = []
-    for port in range(first, low):
-        with socket.socket() as trial, contextlib.suppress(OSError):
-            trial.bind(("", port))
-            found.append(port)
-        if len(found) == count:
-            break
-    return found
-
-
-def _bind_option() -> str:
-    """Loopback only where that can be said: Slurm listens on what this host's name resolves to."""
-    with contextlib.suppress(OSError):
-        if socket.gethostbyname(socket.gethostname().split(".")[0]) == "127.0.0.1":
-            return "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny"
-    return ""
-
-
-@pytest.fixture(scope="session")
-def installed_slurm_cluster() -> Iterator[Slurm]:
-    """The session's cluster of the host's Slurm."""
-    need_slurm()
-    yield from _started(Slurm())
-
-
-@pytest.fixture(scope="session")
-def newer_slurm_cluster() -> Iterator[Slurm]:
-    """The session's cluster of a later Slurm."""
-    yield from _started(Slurm(programs=newer_slurm()))
-
-
-def _started(cluster: Slurm) -> Iterator[Slurm]:
-    try:
-        yield cluster.start()
-    finally:
-        cluster.stop()
-
-
-@pytest.fixture(scope="session")
-def slurm_cluster(request: pytest.FixtureRequest) -> Slurm:
-    """The session's cluster, of the host's Slurm unless a test is made for both."""
-    found: Slurm = request.getfixturevalue(
-        f"{getattr(request, 'param', 'installed')}_slurm_cluster"
-    )
-    return found
-
-
-@pytest.fixture
-def slurm(slurm_cluster: Slurm) -> Iterator[Slurm]:
-    """The session's cluster, without a job of anybody's before and after the test."""
-    yield from _emptied(slurm_cluster)
-
-
-@pytest.fixture
-def newer_slurm_alone(newer_slurm_cluster: Slurm) -> Iterator[Slurm]:
-    """The same of the later one."""
-    yield from _emptied(newer_slurm_cluster)
-
-
-def _emptied(cluster: Slurm) -> Iterator[Slurm]:
-    cluster.cancel_all()
-    cluster.sweep()
-    yield cluster
-    cluster.cancel_all()

@@ -17,7 +17,7 @@ from penstock.model.errors import Full
 from penstock.model.ids import BatchId, new_cluster_name
 from rigs.facility import running_facility
 from rigs.gateway import wait_until
-from rigs.slurm import Slurm, need_slurm
+from rigs.slurm import Slurm
 from rigs.slurm_acting import installed_helper
 from rigs.slurm_clusters import (
     ALIVE,
@@ -31,6 +31,7 @@ from rigs.slurm_clusters import (
     scale,
     serving,
 )
+from rigs.slurm_sessions import need_slurm
 
 MOST_JOBS = 60
 
