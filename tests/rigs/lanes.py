@@ -16,13 +16,14 @@ _BIG = {
     "slurm": ("e2e/slurm/",),
 }
 
-_NEWER = re.compile(r"\[(?:.*-)?newer\b")
+_NEWER = "newer slurm"
+_OF_NEWER = re.compile(r"\[(?:.*-)?newer\b")
 
 
 def lane(nodeid: str) -> str:
     """The name of a test's group: of its batch system, or of its file."""
-    if _NEWER.search(nodeid):
-        return "newer slurm"
+    if _OF_NEWER.search(nodeid):
+        return _NEWER
     for name, places in _BIG.items():
         if any(place in nodeid for place in places) or ("contract/" in nodeid and name in nodeid):
             return name
@@ -31,7 +32,7 @@ def lane(nodeid: str) -> str:
 
 def in_order(items: list[pytest.Item]) -> None:
     """Sort the tests of a session, those of batch systems first."""
-    first = {name: number for number, name in enumerate([*_BIG, "newer slurm"])}
+    first = {name: number for number, name in enumerate([*_BIG, _NEWER])}
     items.sort(key=lambda item: first.get(lane(item.nodeid), len(first)))
 
 

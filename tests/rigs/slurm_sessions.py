@@ -33,16 +33,17 @@ def need_slurm() -> None:
 def installed_slurm_cluster() -> Iterator[Slurm]:
     """The session's cluster of the host's Slurm."""
     need_slurm()
-    yield from _started(Slurm())
+    yield from started(Slurm())
 
 
 @pytest.fixture(scope="session")
 def newer_slurm_cluster() -> Iterator[Slurm]:
     """The session's cluster of a later Slurm."""
-    yield from _started(Slurm(programs=newer_slurm()))
+    yield from started(Slurm(programs=newer_slurm()))
 
 
-def _started(cluster: Slurm) -> Iterator[Slurm]:
+def started(cluster: Slurm) -> Iterator[Slurm]:
+    """A cluster as a fixture's generator."""
     try:
         yield cluster.start()
     finally:

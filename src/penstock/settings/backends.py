@@ -16,7 +16,7 @@ from penstock.settings.figures import SlurmFigureSettings
 from penstock.settings.htcondor import HTCondorBackendSettings
 from penstock.settings.notebook import NotebookBackendSettings
 from penstock.settings.slurm_rest import SlurmRestSettings
-from penstock.settings.slurm_rest_words import check_sayable
+from penstock.settings.slurm_rest_words import check_words
 from penstock.settings.units import Duration
 
 
@@ -192,7 +192,7 @@ class SlurmBackendSettings(Section):
     def check_sayable(self, jobs: SlurmJobSettings) -> None:
         """Raise ValueError for what slurmrestd cannot be told."""
         if self.act_by == "slurmrestd":
-            check_sayable(jobs.arguments)
+            check_words(jobs.arguments)
             if jobs.workers_per_job > 1:
                 raise ValueError("workers_per_job cannot be had by slurmrestd")
 

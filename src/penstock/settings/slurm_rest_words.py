@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 OLD = "v0.0.38"
 VERSIONS = ("v0.0.42", "v0.0.41", "v0.0.40", OLD)
@@ -43,47 +43,77 @@ _NUMBERS: Mapping[str, str] = {
     "threads-per-core": "threads_per_core",
     "core-spec": "core_specification",
 }
-_SETTABLE: Mapping[str, str] = {"time": "time_limit", "time-min": "time_minimum"}
+_MINUTES: Mapping[str, str] = {"time": "time_limit", "time-min": "time_minimum"}
 _MEGABYTES: Mapping[str, str] = {"mem": "memory_per_node", "mem-per-cpu": "memory_per_cpu"}
 
 _SAYS_NOTHING = frozenset({"parsable"})
 _OPTION = re.compile(r"--(?P<name>[a-z][a-z0-9-]*)(=(?P<value>.*))?", re.DOTALL)
 
+_Write = Callable[[str], object]
+"""What a value is in the JSON; None when it cannot be said."""
 
-def _settable(number: int) -> object:
-    return {"set": True, "number": number}
+
+def _integer(value: str) -> int | None:
+    return int(value) if re.fullmatch(r"-?[0-9]{1,15}", value) else None
+
+
+def _count(value: str) -> int | None:
+    return int(value) if re.fullmatch(r"[0-9]{1,15}", value) else None
+
+
+def _megabytes(value: str) -> int | None:
+    return _count(value.removesuffix("M"))
+
+
+def _settable(number: Callable[[str], int | None]) -> _Write:
+    def write(value: str) -> object:
+        found = number(value)
+        return None if found is None else {"set": True, "number": found}
+
+    return write
+
+
+def _digits(value: str) -> str | None:
+    return value if value.isdecimal() else None
 
 
 def _gres(value: str) -> str:
     return ",".join(f"gres/{part}" for part in value.split(","))
 
 
+def _list(value: str) -> list[str]:
+    return [value]
+
+
+def _all(names: Mapping[str, str], write: _Write) -> dict[str, tuple[str, _Write]]:
+    return {option: (name, write) for option, name in names.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class _Dialect:
-    """Options by what they take, each with its name in the JSON; ``as_…``: how that is written."""
+    """Options with a value, each with its name in the JSON and how to write it; and those without,
+    each with name and value."""
 
-    text: Mapping[str, str]
-    numbers: Mapping[str, str]
+    values: Mapping[str, tuple[str, _Write]]
     flags: Mapping[str, tuple[str, object]]
-    settable: Mapping[str, str] = field(default_factory=lambda: _SETTABLE)
-    lists: Mapping[str, str] = field(default_factory=dict)
-    as_settable: Callable[[int], object] = int
-    as_text: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
 
 
 _OLD = _Dialect(
-    text={
-        **_TEXT,
-        "gres": "gres",
-        "nodelist": "nodelist",
-        "exclude": "exclude_nodes",
-        "hint": "cpu_binding_hint",
-        "begin": "begin_time",
-        "deadline": "deadline",
-        "priority": "priority",
-        "signal": "signal",
+    values={
+        **_all(_TEXT, str),
+        "gres": ("gres", str),
+        "nodelist": ("nodelist", str),
+        "exclude": ("exclude_nodes", str),
+        "hint": ("cpu_binding_hint", str),
+        "begin": ("begin_time", str),
+        "deadline": ("deadline", str),
+        "priority": ("priority", str),
+        "signal": ("signal", str),
+        **_all(_NUMBERS, _integer),
+        "nodes": ("nodes", _integer),
+        **_all(_MINUTES, _count),
+        **_all(_MEGABYTES, _megabytes),
     },
-    numbers={**_NUMBERS, "nodes": "nodes"},
     flags={
         # "requeue": false is taken, and means nothing (Slurm 22.05)
         "no-requeue": ("no_requeue", True),
@@ -96,17 +126,22 @@ _OLD = _Dialect(
 """It refuses ``exclusive`` and ``overcommit``, among others."""
 
 _NEW = _Dialect(
-    text={**_TEXT, "gres": "tres_per_node", "nodes": "nodes"},
-    numbers=_NUMBERS,
-    settable={**_SETTABLE, "priority": "priority"},
-    lists={"nodelist": "required_nodes", "exclude": "excluded_nodes"},
+    values={
+        **_all(_TEXT, str),
+        "gres": ("tres_per_node", _gres),
+        "nodelist": ("required_nodes", _list),
+        "exclude": ("excluded_nodes", _list),
+        "priority": ("priority", _settable(_count)),
+        **_all(_NUMBERS, _integer),
+        "nodes": ("nodes", _digits),
+        **_all(_MINUTES, _settable(_count)),
+        **_all(_MEGABYTES, _settable(_megabytes)),
+    },
     flags={
         "no-requeue": ("requeue", False),
         "spread-job": ("flags", "SPREAD_JOB"),
         "kill-on-invalid-dep": ("flags", "KILL_INVALID_DEPENDENCY"),
     },
-    as_settable=_settable,
-    as_text={"gres": _gres},
 )
 
 
@@ -139,20 +174,14 @@ def _field(dialect: _Dialect, name: str, value: str | None) -> tuple[str, object
     """Name and value in the JSON of an option; None for what cannot be said."""
     if value is None:
         return dialect.flags.get(name)
-    if name in dialect.text and (name != "nodes" or value.isdecimal()):
-        return dialect.text[name], dialect.as_text.get(name, str)(value)
-    if name in dialect.lists:
-        return dialect.lists[name], [value]
-    if name in dialect.numbers and re.fullmatch(r"-?[0-9]{1,15}", value):
-        return dialect.numbers[name], int(value)
-    if name in dialect.settable and re.fullmatch(r"[0-9]{1,15}", value):
-        return dialect.settable[name], dialect.as_settable(int(value))
-    if name in _MEGABYTES and re.fullmatch(r"[0-9]{1,15}M?", value):
-        return _MEGABYTES[name], dialect.as_settable(int(value.removesuffix("M")))
-    return None
+    if name not in dialect.values:
+        return None
+    said, write = dialect.values[name]
+    written = write(value)
+    return None if written is None else (said, written)
 
 
-def check_sayable(words: Iterable[str]) -> None:
+def check_words(words: Iterable[str]) -> None:
     """Raises ValueError for options that no version can be told; which one it is, is not known yet."""
     for word in words:
         try:

@@ -31,7 +31,7 @@ from rigs.slurm_clusters import (
     scale,
     serving,
 )
-from rigs.slurm_sessions import need_slurm
+from rigs.slurm_sessions import need_slurm, started
 
 MOST_JOBS = 60
 
@@ -51,11 +51,7 @@ nodelist = "n1"
 @pytest.fixture(scope="module")
 def slurm():
     need_slurm()
-    cluster = Slurm(most_jobs=MOST_JOBS, more=KILLS_FOR_MEMORY)
-    try:
-        yield cluster.start()
-    finally:
-        cluster.stop()
+    yield from started(Slurm(most_jobs=MOST_JOBS, more=KILLS_FOR_MEMORY))
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ for a while (``leave_in_queue``), so one question tells of the living and of how
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from penstock.backends.codes import code_words
 from penstock.backends.htcondor import idle
-from penstock.backends.htcondor.submit import NO_COMMAND, NOT_ALLOWED, SPOOLING, USER_HOLDS
+from penstock.backends.htcondor.submit import NOT_ALLOWED, SPOOLING, USER_HOLDS
 from penstock.model.errors import Unavailable
 from penstock.model.ids import BatchId
 from penstock.model.job import Exit, Job, Phase
@@ -133,7 +133,7 @@ def _completed(ad: Ad) -> Judgement:
     code = _exit_code(ad)
     if code == 0:
         return Phase.EXITED, Exit.DONE, 0, ""
-    return Phase.EXITED, Exit.FAILED, code, code_words(code)
+    return Phase.EXITED, Exit.FAILED, code, _code_words(code)
 
 
 def _exit_code(ad: Ad) -> int | None:
@@ -192,17 +192,13 @@ def _begun(ad: Ad) -> bool:
     return bool(ad.get("NumShadowStarts"))
 
 
-def code_words(code: int | None) -> str:
+def _code_words(code: int | None) -> str:
     """What an exit code tells people."""
     if code is None:
         return "it ended, and HTCondor does not say how"
-    if code == NO_COMMAND:
-        return "its Python is not there on the node (exit code 127)"
     if code == NOT_ALLOWED:
         return "its Python is there on the node, and this user may not run it (exit code 126)"
-    if 128 < code < 128 + signal.NSIG and code - 128 in set(signal.Signals):
-        return f"killed by {signal.Signals(code - 128).name}"
-    return f"exited with code {code}"
+    return code_words(code)
 
 
 def _words(ad: Ad, *names: str) -> str:

@@ -17,11 +17,8 @@ from penstock.model.errors import Rejected
 from penstock.model.job import Batch
 from penstock.settings.htcondor import HTCondorJobSettings
 
-NO_COMMAND = 127
-"""Exit code of a job whose command is not on the node, as every shell has it."""
-
 NOT_ALLOWED = 126
-"""The same of a command that is there and cannot be run."""
+"""Exit code of a job whose command is there and cannot be run, as every shell has it."""
 
 KEEP = ("X509_USER_PROXY", "_CONDOR_CREDS")
 """Where HTCondor put the credentials that it brought; only it knows."""

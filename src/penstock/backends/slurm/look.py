@@ -1,8 +1,8 @@
 """What ``squeue`` says of all jobs, and what it means. Pure but for what a reader remembers.
 
-Formats and words were observed with Slurm 22.05 and 24.11. Other users' jobs are in every answer, and their
-comments and names are theirs to choose, line breaks included. So fields end with a separator that
-nobody can guess, new for each question: nobody can forge a line of ours.
+Formats and words were observed with Slurm 22.05 and 24.11. Other users' jobs are in every answer, and
+their comments and names are theirs to choose, line breaks included. So fields end with a separator
+that nobody can guess, new for each question: nobody can forge a line of ours.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from penstock.backends.slurm.script import NO_COMMAND, NO_DIRECTORY, NO_PROLOG
+from penstock.backends.codes import code_words
+from penstock.backends.slurm.script import NO_DIRECTORY, NO_PROLOG
 from penstock.backends.slurm.sharing import ALONE, Sharing, parse_comment
 from penstock.model.errors import Unavailable
 from penstock.model.ids import BatchId
@@ -214,13 +215,8 @@ def _code_words(code: int | None) -> str:
     """What an exit code tells people."""
     if code is None:
         return ""
-    if code == NO_COMMAND:
-        return "its Python is not there on the node (exit code 127)"
     if code == NO_DIRECTORY:
         return "the node has no room for its private directory (exit code 125)"
     if code == NO_PROLOG:
         return "the prolog of its profile failed (exit code 124)"
-    if 128 < code < 128 + signal.NSIG and code - 128 in set(signal.Signals):
-        name = signal.Signals(code - 128).name
-        return f"killed by {name}" + (", maybe for its memory" if name == "SIGKILL" else "")
-    return f"exited with code {code}"
+    return code_words(code) + (", maybe for its memory" if code == 128 + signal.SIGKILL else "")

@@ -61,7 +61,9 @@ class Rest:
             text = script.decode()
         except UnicodeDecodeError:
             raise Rejected("slurmrestd takes no script that is not UTF-8 text") from None
-        reply = await self._ask("POST", f"{version}/job/submit", owner, _order(version, job, text))
+        reply = await self._ask(
+            "POST", f"slurm/{version}/job/submit", owner, _order(version, job, text)
+        )
         failure = submit_error(reply)
         if failure is not None:
             raise failure
@@ -77,10 +79,10 @@ class Rest:
             names = [f"{base}_[{parts}]" for base, parts in ranges.items()]
             if not names:
                 return  # Slurm would take that for all of the user's jobs
-            asked = [self._ask("DELETE", f"{version}/jobs/", owner, {"jobs": names})]
+            asked = [self._ask("DELETE", f"slurm/{version}/jobs/", owner, {"jobs": names})]
         else:
             asked = [
-                self._ask("DELETE", f"{version}/job/{base}_{part}", owner)
+                self._ask("DELETE", f"slurm/{version}/job/{base}_{part}", owner)
                 for base, parts in ranges.items()
                 for part in parts.split(",")
             ]
@@ -105,7 +107,7 @@ class Rest:
             version = await self._speaks(owner)
             # 22.05 tells a bad token only of who cancels, be it what nobody can.
             method, page = ("DELETE", "job/0") if version == OLD else ("GET", "diag/")
-            failure = cancel_error(await self._ask(method, f"{version}/{page}", owner))
+            failure = cancel_error(await self._ask(method, f"slurm/{version}/{page}", owner))
         except BackendError as error:
             return str(error)
         return "" if failure is None else str(failure)
@@ -119,7 +121,7 @@ class Rest:
         """The version to speak. Raises Unavailable or Absent without one."""
         if self._version is None:
             try:
-                reply = await self._ask("GET", "", owner, page="openapi/v3")
+                reply = await self._ask("GET", "openapi/v3", owner)
             except Uncertain as error:  # nothing was wanted of it yet
                 raise Unavailable(str(error)) from None
             self._version = rest_replies.version_of(reply)
@@ -131,12 +133,7 @@ class Rest:
         return self._version
 
     async def _ask(
-        self,
-        method: str,
-        path: str,
-        owner: str,
-        body: Mapping[str, Any] | None = None,
-        page: str = "",
+        self, method: str, path: str, owner: str, body: Mapping[str, Any] | None = None
     ) -> Reply:
         """One request as a user. Raises Rejected, Unavailable or Absent (not sent), or Uncertain."""
         name = (await asyncio.to_thread(account, owner)).pw_name
@@ -145,7 +142,7 @@ class Rest:
             "X-SLURM-USER-TOKEN": await self._tokens.of(name),
         }
         session = self._open()
-        url = f"{self._base}/{page or f'slurm/{path}'}"
+        url = f"{self._base}/{path}"
         try:
             async with session.request(
                 method, url, json=body, headers=headers, allow_redirects=False

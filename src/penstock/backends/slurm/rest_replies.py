@@ -94,7 +94,7 @@ def cancel_error(reply: Reply) -> Unavailable | None:
 
 def version_of(reply: Reply) -> str | None:
     """The best version that both sides speak, from the list of slurmrestd's pages (OpenAPI); None
-    when it is no such list, or there is none. Other versions stand in ``versions``."""
+    when it is no such list, or there is none."""
     has = versions(reply)
     return next((version for version in VERSIONS if version in has), None)
 
@@ -103,7 +103,6 @@ def versions(reply: Reply) -> list[str]:
     """The versions in which slurmrestd takes jobs."""
     paths = reply.body.get("paths")
     found = (str(path).split("/") for path in paths) if isinstance(paths, dict) else ()
-    return sorted(words[2] for words in found if words[1:2] == ["slurm"] and words[3:] == _SUBMIT)
-
-
-_SUBMIT = ["job", "submit"]
+    return sorted(
+        words[2] for words in found if words[1:2] == ["slurm"] and words[3:] == ["job", "submit"]
+    )

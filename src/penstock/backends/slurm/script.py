@@ -25,9 +25,6 @@ MAX_SCRIPT = 4 * 2**20
 NO_DIRECTORY = 125
 """Exit code of a job that could not make its private directory."""
 
-NO_COMMAND = 127
-"""Exit code of a job whose command is not on the node, as every shell has it."""
-
 DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
 """What Slurm sets in a job with GPUs (gres/gpu, ``--gpus`` in sbatch(1))."""
 

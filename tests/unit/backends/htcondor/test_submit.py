@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from penstock.backends.codes import NO_COMMAND
 from penstock.backends.htcondor import submit
 from penstock.model.errors import Rejected
 from penstock.model.ids import BatchId
@@ -222,7 +223,7 @@ def test_a_python_that_is_not_there_exits_with_127(tmp_path):
     script.write_bytes(submit.job_script(batch(command=("/nowhere/python",))))
     script.chmod(0o700)
     done = subprocess.run([script, "0"], cwd=tmp_path, capture_output=True)
-    assert done.returncode == submit.NO_COMMAND
+    assert done.returncode == NO_COMMAND
 
 
 def test_too_much_is_refused():

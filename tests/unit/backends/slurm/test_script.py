@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.backends import payload
+from penstock.backends.codes import NO_COMMAND
 from penstock.backends.slurm import script
 from penstock.model.errors import Rejected
 from penstock.model.ids import BatchId
@@ -144,7 +145,7 @@ def test_the_exit_code_is_the_commands(tmp_path: Path) -> None:
 def test_a_python_that_is_not_there(tmp_path: Path) -> None:
     made = batch(command=("/nowhere/bin/python", "show.py"))
     logs = tmp_path / "logs"
-    assert run(script.job_script(made, str(logs), None), tmp_path).returncode == script.NO_COMMAND
+    assert run(script.job_script(made, str(logs), None), tmp_path).returncode == NO_COMMAND
     assert "/nowhere/bin/python" in (logs / ID.tag / "1.log").read_text()
 
 
