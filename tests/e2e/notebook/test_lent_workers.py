@@ -196,10 +196,8 @@ def test_nobody_else_can_be_a_clusters_notebook(lending):
         try:
             words = b64encode(f"{lending.rig.user}:{lending.rig.password}".encode()).decode()
             ticket = ask(lending, other, {"Authorization": f"Basic {words}"})
-            place = lending.rig.state / "jobs"
-            config = wait_until(lambda: [*place.glob(f"*{name}-0/0/penstock.json")], "it started")[
-                0
-            ]
+            wait_until(lambda: len(gateway.list_clusters(status="running")) == 2, "both run")
+            [config] = (lending.rig.state / "jobs").glob(f"*{name}-0/0/penstock.json")
             token = json.loads(config.read_text())["token"]
             for headers in (
                 {},
