@@ -82,7 +82,9 @@ class Kernel:
     helper: int
 
     def kill(self, *more: int) -> None:
-        """SIGKILL to it, and to ``more``, in one instant."""
+        """SIGKILL to it, and to ``more``, who see nothing of each other's end."""
+        for pid in more:
+            os.kill(pid, signal.SIGSTOP)
         for pid in (self.process.pid, *more):
             os.kill(pid, signal.SIGKILL)
         self.process.wait(30)
