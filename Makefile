@@ -69,7 +69,7 @@ need-test-tools:
 	ls /usr/lib/*/slurm*/auth_jwt.so >/dev/null 2>&1 || missing="$$missing slurm-wlm-jwt-plugin"; \
 	for pair in useradd:passwd ip:iproute2 chromium:chromium chromedriver:chromium-driver openssl:openssl ps:procps \
 	  slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge \
-	  slurmrestd:slurmrestd sudo:sudo setpriv:util-linux sshd:openssh-server ssh:openssh-client; do \
+	  slurmrestd:slurmrestd slurmdbd:slurmdbd mariadbd:mariadb-server-core sudo:sudo setpriv:util-linux sshd:openssh-server ssh:openssh-client; do \
 	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$$missing debian-archive-keyring"; \

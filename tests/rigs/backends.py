@@ -92,7 +92,10 @@ async def end_all(backend: Backend) -> None:
     """Cancel all jobs of a backend's gateway, and wait until they ended."""
     snapshot = await backend.observe()
     await backend.cancel([job for job in snapshot.jobs if job.alive])
-    await observe_until(backend, lambda jobs: not any(job.alive for job in jobs), "all jobs ended")
+    # Slurm asks a node again only after a while whether a job is over, where its word was lost.
+    await observe_until(
+        backend, lambda jobs: not any(job.alive for job in jobs), "all jobs ended", seconds=120
+    )
 
 
 def make_batch(

@@ -50,15 +50,16 @@ def cache(variable: str, name: str) -> Path:
     return root
 
 
-def unpacked(tree: Path, make: Callable[[Path], None]) -> Path:
-    """``tree`` as ``make`` fills it, unless it is there already; two processes may race."""
+def unpacked(tree: Path, make: Callable[[Path], None], contents: str = "") -> Path:
+    """``tree`` as ``make`` fills it with ``contents``, unless just that is there already; two
+    processes may race."""
     with open(tree.parent / f"{tree.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        stamp = tree / ".installed"
-        if not (stamp.exists() and stamp.read_text() in ("", str(tree))):
+        stamp, words = tree / ".installed", f"{tree} {contents}".strip()
+        if not (stamp.exists() and stamp.read_text() == words):
             shutil.rmtree(tree, ignore_errors=True)
             make(tree)
-            stamp.write_text(str(tree))
+            stamp.write_text(words)
     return tree
 
 

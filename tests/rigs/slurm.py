@@ -25,6 +25,10 @@ from rigs.slurm_network import bind_option, quiet_ports
 
 MESSAGE_TIMEOUT = 3
 
+_NO_ACCOUNTS = """\
+AccountingStorageType=accounting_storage/none
+PreemptType=preempt/partition_prio"""
+
 _CONFIG = Path(__file__).with_name("slurm.conf.template")
 
 
@@ -60,6 +64,7 @@ class Slurm:
         self.bin = Path("/usr/bin") if programs is None else programs / "usr/bin"
         path = f"{self.bin}:{os.environ['PATH']}"
         self.environ = {**os.environ, "PATH": path, "SLURM_CONF": str(self.config)}
+        self.policy = _NO_ACCOUNTS
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     # --- the whole ---------------------------------------------------------------------------
@@ -73,6 +78,7 @@ class Slurm:
             (self.directory / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
         self._write()
         self._start_munged()
+        self.before_controller()
         self.start_controller()
         for node in self.nodes:
             self.start_node(node)
@@ -90,7 +96,8 @@ class Slurm:
                     os.kill(pid, signal.SIGKILL)
             assert time.monotonic() < deadline, f"processes of jobs stay: {pids}"
             time.sleep(0.05)
-        self.kill("munged")
+        for name in reversed(list(self._daemons)):
+            self.kill(name)
         shutil.rmtree(self.directory)
 
     def _write(self) -> None:
@@ -117,11 +124,15 @@ class Slurm:
             array=self.array,
             most_jobs=self.most_jobs,
             more=self.more,
+            policy=self.policy,
             nodes="\n".join(nodes),
         )
         self.config.write_text(text)
 
     # --- daemons -----------------------------------------------------------------------------
+
+    def before_controller(self) -> None:
+        """For what has to be there first; nothing, without accounting."""
 
     def program(self, name: str) -> str:
         """The path of one of this Slurm's programs."""

@@ -9,7 +9,10 @@ from rigs.debian import cache, elf_programs, fetch, relink, run, unpacked
 
 VERSION, SUITE = "24.11", "trixie"
 
-_PACKAGES = ("slurmctld", "slurmd", "slurm-client", "slurmrestd", "slurm-wlm-jwt-plugin", "munge")
+_PACKAGES = (
+    *("slurmctld", "slurmd", "slurm-client", "slurmrestd", "slurm-wlm-jwt-plugin", "munge"),
+    *("slurmdbd", "slurm-wlm-mysql-plugin"),
+)
 _WANTED = re.compile(
     r"slurm|munge|patchelf$|zlib1g$|lib(?!js-|perl|python|boost-python|date-manip|debconf|pam-)"
 )
@@ -19,7 +22,7 @@ PLUGINS = "usr/lib/x86_64-linux-gnu/slurm-wlm"
 def newer_slurm() -> Path:
     """The tree of the later version, unpacked unless it is there already."""
     root = cache("PENSTOCK_TEST_SLURM", "penstock-test-slurm")
-    return unpacked(root / VERSION, _make)
+    return unpacked(root / VERSION, _make, " ".join(_PACKAGES))
 
 
 def _make(tree: Path) -> None:

@@ -12,14 +12,17 @@ import pytest
 from rigs.slurm import Slurm
 from rigs.slurm_install import newer_slurm
 
-PACKAGES = "slurmctld slurmd slurm-client munge slurmrestd slurm-wlm-jwt-plugin"
+PACKAGES = "slurmctld slurmd slurm-client munge slurmrestd slurm-wlm-jwt-plugin slurmdbd mariadb-server-core"
 
 
 def need_slurm() -> None:
     """Fail, never skip, where Slurm is not installed."""
     lacking = [
         name
-        for name in ("slurmctld", "slurmd", "sbatch", "munged", "slurmrestd")
+        for name in (
+            *("slurmctld", "slurmd", "sbatch", "munged", "slurmrestd"),
+            *("slurmdbd", "mariadbd"),
+        )
         if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None
     ]
     places = ("lib*/slurm*/auth_jwt.so", "lib*/*/slurm*/auth_jwt.so")
@@ -62,16 +65,17 @@ def slurm_cluster(request: pytest.FixtureRequest) -> Slurm:
 @pytest.fixture
 def slurm(slurm_cluster: Slurm) -> Iterator[Slurm]:
     """The session's cluster, without a job of anybody's before and after the test."""
-    yield from _emptied(slurm_cluster)
+    yield from emptied(slurm_cluster)
 
 
 @pytest.fixture
 def newer_slurm_alone(newer_slurm_cluster: Slurm) -> Iterator[Slurm]:
     """The same of the later one."""
-    yield from _emptied(newer_slurm_cluster)
+    yield from emptied(newer_slurm_cluster)
 
 
-def _emptied(cluster: Slurm) -> Iterator[Slurm]:
+def emptied(cluster: Slurm) -> Iterator[Slurm]:
+    """The same as the generator of a test's fixture: no job is there before and after."""
     cluster.cancel_all()
     cluster.sweep()
     yield cluster

@@ -104,6 +104,7 @@ def test_the_helper_trusts_the_gateway_in_nothing(
         (*good, "--account=a\nb"): "not an option",
         ("--array=0-1", "--comment=mine"): "not a tag",
         ("--array=0-1",): "not a tag",
+        ("--array=0-1", "--test-only=no"): "--test-only must be alone",
         (f"--comment={tag}",): "needs --array",
     }.items():
         assert said in refusal(submit(*words), script)
@@ -114,7 +115,9 @@ def test_the_helper_trusts_the_gateway_in_nothing(
     assert "install the gateway's again" in refusal({"verb": "check", "version": 0})
     assert "not an absolute path" in refusal({"verb": "remove", "tag": tag, "logs": "/tmp/../etc"})
     assert "not a tag" in refusal({"verb": "remove", "tag": "../x", "logs": "/tmp"})
-    assert foreign in {base for (base,) in slurm.squeue("ArrayJobID", states=ALIVE)}
+    asked, _ = ask_helper(command, submit("--array=0-1", "--test-only"), script)
+    assert "to start at" in asked["errors"]
+    assert {(foreign,)} == set(slurm.squeue("ArrayJobID", states=ALIVE)), "nothing was submitted"
 
     told, errors = ask_helper(command, submit(*good), script)
     assert told["code"] == 0, (told, errors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.backends.slurm import slurm_commands
+from penstock.backends.slurm.acting import Itself
 from penstock.backends.slurm.figures import count_arguments
 from penstock.backends.slurm.measure import Measure
 from penstock.model.demand import Demand
@@ -23,7 +24,8 @@ def measure(slurm, timeout: float = 30.0) -> Measure:
         for partition in ("main", "small", "nowhere")
     ]
     figures = SlurmFigureSettings(users=5)
-    return Measure(slurm_commands(slurm.bin, slurm.config, timeout), figures, demands)
+    commands = slurm_commands(slurm.bin, slurm.config, timeout)
+    return Measure(commands, Itself(commands, allow_root=True), figures, demands)
 
 
 async def numbers(measure: Measure) -> dict[tuple[str, ...], float]:

@@ -9,6 +9,7 @@ owner, so that Slurm's own limits, accounts and permissions hold as if they had 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -39,11 +40,22 @@ class Output:
         return f"{self.directory}/{self.batch.tag}"
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The end of one of Slurm's commands: its code, None when its time was over, and its words."""
+
+    code: int | None
+    errors: str = ""
+
+
 class Acting(Protocol):
     """What is done as a user. ``owner`` is a Unix user name.
 
-    Each raises Rejected when it may not be done for this user at all.
+    Each raises Rejected when it may not be done for this user at all. ``rehearses``: whether
+    ``rehearse`` can be; the server's own account can always ask for itself.
     """
+
+    rehearses: bool
 
     async def submit(self, owner: str, words: Sequence[str], script: bytes) -> None:
         """Submit one array: ``words`` are long options as ``sbatch`` takes them.
@@ -65,6 +77,12 @@ class Acting(Protocol):
     async def remove(self, owner: str, output: Output) -> None:
         """Delete the output of a batch where it can be seen from here. Raises Unavailable."""
 
+    async def rehearse(self, owner: str, words: Sequence[str], script: bytes) -> Said:
+        """What ``sbatch --test-only`` says of such a job of this user's, which is not submitted.
+
+        Raises Rejected or Unavailable.
+        """
+
     async def check(self, owner: str) -> str:
         """Whether jobs of this user can be submitted: why not and what to do, or nothing."""
 
@@ -85,6 +103,7 @@ class Itself:
         # Users' file systems may hang, which must not keep anybody from Slurm.
         self._files = Commands("the system", timeout=min(commands.timeout, FILE_LIMIT))
         self._allow_root = allow_root
+        self.rehearses = os.geteuid() == 0
 
     async def submit(self, owner: str, words: Sequence[str], script: bytes) -> None:
         identity = await self._identity(owner)
@@ -120,6 +139,11 @@ class Itself:
         done = await self._files.run("rm", "-rf", "--", output.place, identity=identity)
         if done.code != 0:
             raise Unavailable(f"{output.place} cannot be deleted: {parse.said(done.errors)}")
+
+    async def rehearse(self, owner: str, words: Sequence[str], script: bytes) -> Said:
+        identity = await asyncio.to_thread(identify, owner, allow_root=True)
+        done = await self._commands.run("sbatch", *words, identity=identity, data=script)
+        return Said(done.code, done.errors)
 
     async def check(self, owner: str) -> str:
         try:

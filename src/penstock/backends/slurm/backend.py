@@ -80,13 +80,16 @@ class SlurmBackend:
         figures = figures or SlurmFigureSettings()
         self.figures_period = figures.period
         self._demands = demands
-        self._measure = Measure(commands, figures, demands, self._jobs)
+        self._ask_as = figures.predict_user
+        self._measure = Measure(commands, self.acting, figures, demands, self._jobs)
         self._hints = Hints(SOON)
         self._forgotten: dict[str, None] = {}
         self._leaving = Leaving(self._end, time.monotonic)
         self._reader = look.Reader(gateway)
         self._limits_known = False
         self._sound = True
+        self._owners: frozenset[str] = frozenset()
+        """Who had living jobs at the last look."""
 
     async def submit(self, batch: Batch) -> None:
         """One ``sbatch`` as the batch's owner."""
@@ -98,8 +101,14 @@ class SlurmBackend:
         self._records.reserve(batch.id, Record(batch.owner, logs))
         try:
             await self.acting.submit(batch.owner, script.arguments(batch, jobs), text)
-        except (Rejected, Unavailable, Full, Absent):
+        except (Rejected, Unavailable, Full, Absent) as error:
             self._records.drop(batch.id)
+            several = batch.count > 1 or batch.owner in self._owners
+            if several and isinstance(error, parse.OverLimit):
+                # Else it is what the only job of somebody asks for that is too much.
+                raise Full(
+                    f"Slurm takes no more jobs now, or none so large: {error.words}"
+                ) from None
             raise
         self._hints.give()
 
@@ -119,6 +128,7 @@ class SlurmBackend:
         await self._learn_limits()
         jobs = await self._leaving.apply(await self._look())
         self._sound = True
+        self._owners = frozenset(job.owner for job in jobs if job.alive)
         shown = tuple(job for job in jobs if job.alive or job.batch.cluster not in self._forgotten)
         return Snapshot(started, complete=sound, jobs=shown)
 
@@ -175,7 +185,9 @@ class SlurmBackend:
     def examine(self, owner: str | None = None) -> AsyncIterator[Finding]:
         """See ``penstock.backends.insight.Examined``."""
         period = self.capabilities.period
-        patient = doctor.Patient(self._commands, self.acting, self._jobs, self._demands, period)
+        patient = doctor.Patient(
+            self._commands, self.acting, self._jobs, self._demands, period, self._ask_as
+        )
         return doctor.examine(patient, owner)
 
     async def aclose(self) -> None:

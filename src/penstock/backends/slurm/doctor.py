@@ -16,13 +16,14 @@ from pydantic import ValidationError
 
 from penstock.backends.command import Commands
 from penstock.backends.insight import Finding, Verdict
-from penstock.backends.owner import Identity, identify, user_name
+from penstock.backends.owner import user_name
 from penstock.backends.slurm import parse, predict, site
 from penstock.backends.slurm.acting import Acting
 from penstock.backends.slurm.measure import ask, told
+from penstock.backends.slurm.predict import Start
 from penstock.backends.slurm.site import Partition
 from penstock.model.demand import Demand
-from penstock.model.errors import BackendError, Rejected
+from penstock.model.errors import BackendError, Full, Rejected
 from penstock.model.job import Resources
 from penstock.settings.backends import SlurmJobSettings
 from penstock.settings.units import show_size
@@ -33,13 +34,15 @@ MOST_DEMANDS = 40
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """What there is to examine. ``period``: seconds between two looks at the queue."""
+    """What there is to examine. ``period``: seconds between two looks at the queue. ``ask_as``: whose
+    accounts and limits count where no user is named; None for the server's own account."""
 
     commands: Commands
     acting: Acting
     jobs: SlurmJobSettings
     demands: Sequence[Demand]
     period: float
+    ask_as: str | None = None
 
 
 async def examine(patient: Patient, owner: str | None) -> AsyncIterator[Finding]:
@@ -68,7 +71,7 @@ async def examine(patient: Patient, owner: str | None) -> AsyncIterator[Finding]
         yield finding
     async for finding in _rights(patient, owner):
         yield finding
-    async for finding in _demands(patient, owner):
+    async for finding in _demands(patient, owner or patient.ask_as):
         yield finding
 
 
@@ -100,7 +103,6 @@ async def _demands(patient: Patient, owner: str | None) -> AsyncIterator[Finding
         return
     names = ", ".join(each.name for each in partitions.values())
     yield Finding(Verdict.GOOD, "partitions", names)
-    identity = _identity(owner)
     for demand in patient.demands[:MOST_DEMANDS]:
         try:
             jobs = told(patient.jobs, demand.extras)
@@ -109,22 +111,30 @@ async def _demands(patient: Patient, owner: str | None) -> AsyncIterator[Finding
             text = f"its extras cannot be: {where}: {error.errors()[0]['msg']}"
             yield Finding(Verdict.BAD, demand.name, text, "correct the profile's extras")
             continue
-        async for finding in _demand(patient.commands, demand, jobs, identity, partitions):
+        async for finding in _demand(patient, demand, jobs, owner, partitions):
             yield finding
 
 
 async def _demand(
-    commands: Commands,
+    patient: Patient,
     demand: Demand,
     jobs: SlurmJobSettings,
-    identity: Identity | None,
+    owner: str | None,
     partitions: dict[str, Partition],
 ) -> AsyncIterator[Finding]:
-    advice = "correct the profile's extras, or [backends.<name>.jobs]"
+    async def start_of(resources: Resources) -> Start:
+        return await ask(
+            patient.commands, patient.acting, predict.arguments(jobs, resources), owner
+        )
+
     try:
-        start = await ask(commands, predict.arguments(jobs, demand.resources), identity)
+        start = await start_of(demand.resources)
+    except Full as error:  # of whom it was asked for; such a job waits until others end
+        yield Finding(Verdict.WARNING, demand.name, str(error))
+        return
     except BackendError as error:
-        yield Finding(Verdict.BAD, demand.name, str(error), advice)
+        asked_as = owner if patient.acting.rehearses else None
+        yield site.judge_refusal(demand.name, str(error), asked_as)
         return
     when = site.wait_words(start.at - time.time())
     place = f" in partition {start.partition}" if start.partition else ""
@@ -134,7 +144,7 @@ async def _demand(
         yield finding
     if demand.most != demand.resources:
         try:
-            await ask(commands, predict.arguments(jobs, demand.most), identity)
+            await start_of(demand.most)
         except Rejected as error:
             found = f"users may ask for {_size(demand.most)}: {error}"
             advice = "lower max_cores or max_memory of the profile"
@@ -145,13 +155,3 @@ async def _demand(
 
 def _size(resources: Resources) -> str:
     return f"{resources.cores:g} cores and {show_size(resources.memory)}"
-
-
-def _identity(owner: str | None) -> Identity | None:
-    """As whom to ask: accounts and limits are users'. Others than root ask as themselves."""
-    if owner is None or os.geteuid() != 0:
-        return None
-    try:
-        return identify(owner, allow_root=True)
-    except Rejected:
-        return None

@@ -21,17 +21,17 @@ from contextlib import suppress
 from subprocess import PIPE, Popen
 from typing import Any, Dict, List, Optional, Tuple
 
-VERSION = 1
-MAX_REQUEST = 2 * 2**20
+VERSION = 2
+MAX_REQUEST, MAX_SECONDS = 2 * 2**20, 600
 MAX_SCRIPT = MAX_OUTPUT = 4 * 2**20
-MAX_SECONDS = 600
 
 TAG = re.compile(r"p-([0-9a-f]{8})-[0-9a-f]{32}-(0|[1-9][0-9]{0,7})")
 COMMENT = re.compile("(" + TAG.pattern + r")( [1-9][0-9]?x[1-9][0-9]{0,5})?")
 TASKS = re.compile(r"[0-9]{1,8}(-[0-9]{1,8})?(,[0-9]{1,8}(-[0-9]{1,8})?)*")
 OPTION = re.compile(r"--([a-z][a-z0-9-]*)(?:=([^\x00-\x1f\x7f]{0,1024}))?")
 IN_SCRIPT = re.compile(rb"^#(SBATCH|PBS|BSUB)\b", re.MULTILINE)
-FIXED = {"chdir": "/", "input": "/dev/null", "output": "/dev/null", "parsable": None}
+NOWHERE, FLAG = "/dev/null", None
+FIXED = {"chdir": "/", "input": NOWHERE, "output": NOWHERE, "parsable": FLAG, "test-only": FLAG}
 
 OPTIONS = set(
     "array job-name comment no-requeue nodes ntasks cpus-per-task mem gres time partition account "
@@ -85,7 +85,7 @@ class Helper:
     def __init__(self, site: Dict[str, Any], request: Dict[str, Any], data: bytes) -> None:
         self.site, self.request, self.data = site, request, data
         path = ":".join(filter(None, [site["path"], "/usr/local/bin:/usr/bin:/bin"]))
-        self.environ = {"PATH": path, "LC_ALL": "C"}
+        self.environ = {"PATH": path, "LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
         if site["slurm_conf"]:
             self.environ["SLURM_CONF"] = site["slurm_conf"]
 
@@ -99,7 +99,8 @@ class Helper:
         if not isinstance(words, list):
             raise Refused("a submission needs a list of options")
         given = dict(self._option(word) for word in words)
-        self._tag(given.get("comment") or "", COMMENT)
+        if "test-only" not in given:  # then nothing is submitted that could be tagged
+            self._tag(given.get("comment") or "", COMMENT)
         if not re.fullmatch(r"0-[0-9]{1,8}", given.get("array") or ""):
             raise Refused("a submission needs --array")
         if not self.data.startswith(b"#!") or len(self.data) > MAX_SCRIPT:
@@ -169,7 +170,7 @@ class Helper:
             raise Refused("--{} must name nodes; sbatch would read a file".format(name))
         if name in FIXED:
             if value != FIXED[name]:
-                raise Refused("--{} must be {}".format(name, FIXED[name]))
+                raise Refused("--{} must be {}".format(name, FIXED[name] or "alone"))
         elif name not in OPTIONS and name not in self.site["options"]:
             text = "--{0} is not allowed here: name {0} in 'options' of {1} if it should be"
             raise Refused(text.format(name, SITE))

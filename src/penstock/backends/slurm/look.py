@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from penstock.backends.codes import code_words
+from penstock.backends.slurm.reasons import explained
 from penstock.backends.slurm.script import NO_DIRECTORY, NO_PROLOG
 from penstock.backends.slurm.sharing import ALONE, Sharing, parse_comment
 from penstock.model.errors import Unavailable
@@ -200,7 +201,9 @@ def _reason(state: str, reason: str, exit: Exit | None, code: int | None) -> str
     """Slurm's own words, and what an exit code of our script means."""
     said = "" if reason in _SAYS_NOTHING else reason
     if exit is None:
-        if state in ("PENDING", "RUNNING", "COMPLETING"):
+        if state == "PENDING":
+            return explained(said)
+        if state in ("RUNNING", "COMPLETING"):
             return said
         state = _MEANS.get(state, state)
         return f"{state} ({said})" if said else state

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from penstock.backends.command import Commands
 from penstock.backends.insight import Figure
-from penstock.backends.owner import Identity, identify
 from penstock.backends.slurm import figures, parse, predict
+from penstock.backends.slurm.acting import Acting, Said
 from penstock.backends.slurm.predict import Place, Start
 from penstock.backends.sums import limited
 from penstock.model.demand import Demand
-from penstock.model.errors import BackendError, Rejected
+from penstock.model.errors import BackendError, Full, Rejected
 from penstock.settings.backends import SlurmJobSettings
 from penstock.settings.figures import SlurmFigureSettings
 
@@ -27,11 +27,13 @@ class Measure:
     def __init__(
         self,
         commands: Commands,
+        acting: Acting,
         settings: SlurmFigureSettings,
         demands: Sequence[Demand] = (),
         jobs: SlurmJobSettings | None = None,
     ) -> None:
         self._commands = commands
+        self._acting = acting
         self._settings = settings
         self._questions = questions(settings, demands, jobs or SlurmJobSettings())
         self._waits: dict[Place, float | None] = {}
@@ -66,22 +68,23 @@ class Measure:
         self._waits = dict.fromkeys(self._questions)
         for place, words in self._questions.items():
             try:
-                start = await ask(self._commands, words, await self._identity())
-            except Rejected:
+                start = await ask(self._commands, self._acting, words, self._settings.predict_user)
+            except (Rejected, Full):
                 continue
             except BackendError:
                 return  # the others would wait as long for no answer
             self._waits[place] = max(0.0, start.at - time.time())
 
-    async def _identity(self) -> Identity | None:
-        user = self._settings.predict_user
-        return None if user is None else await asyncio.to_thread(identify, user, allow_root=True)
 
-
-async def ask(commands: Commands, words: Sequence[str], identity: Identity | None) -> Start:
-    """When such a job would start. Raises Rejected or Unavailable."""
-    done = await commands.run("sbatch", *words, identity=identity, data=predict.SCRIPT)
-    return predict.parse_test(done.code, done.errors)
+async def ask(commands: Commands, acting: Acting, words: Sequence[str], user: str | None) -> Start:
+    """When such a job would start: one of this user's, or where nobody can be asked for, of the
+    server's own account. Raises Rejected, Unavailable or another BackendError."""
+    if user is not None and acting.rehearses:
+        said = await acting.rehearse(user, words, predict.SCRIPT)
+    else:
+        done = await commands.run("sbatch", *words, data=predict.SCRIPT)
+        said = Said(done.code, done.errors)
+    return predict.parse_test(said.code, said.errors)
 
 
 def questions(

@@ -30,6 +30,10 @@ _FULL = re.compile(
     r"sleeping and retrying|job submission failed: Resource temporarily unavailable",
     re.IGNORECASE,
 )
+_LIMITS = re.compile(r"Job violates accounting/QOS policy", re.IGNORECASE)
+_WHICH_LIMIT = re.compile(r"\b(?:Assoc|QOS)\w+")
+"""sbatch says it in a line of its own; slurmrestd says so of some."""
+
 WAITS = "sleeping and retrying"
 """What sbatch says before it waits by itself, having got nothing."""
 
@@ -38,6 +42,18 @@ _PREFIX = re.compile(
     r"^(?:sbatch|scancel|squeue|scontrol|slurm_\w+)?:?\s*(?:error|fatal):\s*", re.M
 )
 _SAID_MOST = 500
+
+
+class OverLimit(Rejected):
+    """A limit of the account or of the QOS: of the number of jobs, or of what one of them asks for.
+
+    slurmrestd does not say which. In the first case fewer jobs may go now, or the same ones later.
+    ``words``: Slurm's own.
+    """
+
+    def __init__(self, words: str) -> None:
+        super().__init__(f"Slurm refused the job: {words}")
+        self.words = words
 
 
 def ranges(indices: Collection[int]) -> str:
@@ -84,6 +100,8 @@ def submit_error(code: int | None, errors: str) -> BackendError | None:
         return Uncertain(f"Slurm did not answer: {words}")
     if _UNAVAILABLE.search(errors):
         return Unavailable(f"Slurm cannot be reached: {words}")
+    if _LIMITS.search(errors) and not _WHICH_LIMIT.search(errors):
+        return OverLimit(words)
     if code > 0 and errors.strip():
         return Rejected(f"Slurm refused the job: {words}")
     return Uncertain(f"sbatch ended with {code} ({words})")

@@ -19,7 +19,7 @@ import aiohttp
 from penstock.backends.command import SYSTEM_PATH
 from penstock.backends.owner import account
 from penstock.backends.slurm import parse, rest_replies
-from penstock.backends.slurm.acting import Output
+from penstock.backends.slurm.acting import Output, Said
 from penstock.backends.slurm.rest_replies import Reply, cancel_error, read_reply, submit_error
 from penstock.backends.slurm.sharing import ALONE, parse_comment
 from penstock.backends.slurm.tokens import Tokens
@@ -47,6 +47,7 @@ class Rest:
         self._tokens = tokens
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
+        self.rehearses = False
 
     async def submit(self, owner: str, words: Sequence[str], script: bytes) -> None:
         version = await self._speaks(owner)
@@ -101,6 +102,9 @@ class Rest:
 
     async def remove(self, owner: str, output: Output) -> None:
         """It stays, and is its owner's to delete."""
+
+    async def rehearse(self, owner: str, words: Sequence[str], script: bytes) -> Said:
+        raise Rejected("slurmrestd does not say when a job would start")
 
     async def check(self, owner: str) -> str:
         try:

@@ -20,6 +20,11 @@ _VERSION = re.compile(r"(\d+)\.(\d+)")
 _AS_OF = re.compile(r"^Configuration data as of (\d+)\s*$", re.MULTILINE)
 _LINE = re.compile(r"^(\S+)\s+= ?(.*?)\s*$", re.MULTILINE)
 
+_NOT_THEIRS = re.compile(r"Invalid account|Invalid qos|not permitted|denied", re.IGNORECASE)
+"""What is said of accounts, QOS, partitions and reservations that are others'."""
+
+_ASK_AS = "name a user who may: --user NAME here, and `predict_user` for the predicted waits"
+
 _ADVICE = (
     (r"there is no ", "install Slurm's commands, or set `bin` of the backend"),
     (r"[Mm]unge|authentication", "is munged running, with the key of the cluster?"),
@@ -188,6 +193,16 @@ def judge_time(name: str, wanted: float | None, partition: Partition | None) -> 
         f"{show_duration(partition.limit)}: such jobs wait for ever"
     )
     return Finding(Verdict.BAD, name, found, "lower `time`, or use another partition")
+
+
+def judge_refusal(name: str, words: str, owner: str | None) -> Finding:
+    """A job that Slurm would not take. ``owner``: as whom it was asked, None for the server's own
+    account, which need not have what its users have."""
+    if owner is None and _NOT_THEIRS.search(words):
+        found = f"asked as the gateway's own account: {words}"
+        return Finding(Verdict.WARNING, name, found, _ASK_AS)
+    advice = "correct the profile's extras, or [backends.<name>.jobs]"
+    return Finding(Verdict.BAD, name, words, advice)
 
 
 def wait_words(seconds: float) -> str:

@@ -20,10 +20,10 @@ from typing import Any
 from penstock.backends.command import Commands, Done
 from penstock.backends.owner import account
 from penstock.backends.slurm import parse
-from penstock.backends.slurm.acting import FILE_LIMIT, Output
+from penstock.backends.slurm.acting import FILE_LIMIT, Output, Said
 from penstock.model.errors import BackendError, Rejected, Unavailable
 
-VERSION = 1
+VERSION = 2
 """Of the helper's requests and answers; equal to its own."""
 
 GRACE = 3.0
@@ -34,11 +34,9 @@ _NOT_FOR_THIS_USER = re.compile(r"is not allowed to (?:execute|run)|a password i
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the helper said of a command; ``code`` None when its time was over."""
+class Answer(Said):
+    """What the helper said of a command."""
 
-    code: int | None
-    errors: str = ""
     output: str = ""
 
 
@@ -50,7 +48,7 @@ class Sudo:
 
     def __init__(self, helper: Path, *, timeout: float) -> None:
         self._helper = helper
-        self._timeout = timeout
+        self.rehearses = True
         self._slurm = Commands("sudo", timeout=timeout + GRACE)
         # Users' file systems may hang, which must not keep anybody from Slurm.
         self._files = Commands("sudo", timeout=min(timeout, FILE_LIMIT) + GRACE)
@@ -79,6 +77,9 @@ class Sudo:
         answer = await self._ask(owner, {"verb": "remove", **_place(output)}, files=True)
         if answer.code != 0:
             raise Unavailable(f"{output.place} cannot be deleted: {parse.said(answer.errors)}")
+
+    async def rehearse(self, owner: str, words: Sequence[str], script: bytes) -> Said:
+        return await self._ask(owner, {"verb": "submit", "words": list(words)}, script)
 
     async def check(self, owner: str) -> str:
         try:

@@ -91,6 +91,15 @@ from penstock.model.errors import Full, Rejected, Unavailable, Uncertain
             "QOSMaxWallDurationPerJobLimit",
         ),
         (
+            1,
+            (
+                "Job violates accounting/QOS policy "
+                "(job submit limit, user's size and/or time limits)"
+            ),
+            parse.OverLimit,
+            "Slurm refused the job: Job violates accounting/QOS policy (job submit limit, ",
+        ),
+        (
             -9,
             "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n",
             Full,

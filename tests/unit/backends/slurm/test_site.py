@@ -9,6 +9,7 @@ from penstock.backends.slurm.site import (
     Partition,
     duration,
     judge_config,
+    judge_refusal,
     judge_time,
     parse_config,
     parse_partitions,
@@ -142,3 +143,13 @@ def test_what_to_do_when_nothing_answers(words, advice):
 def test_waits():
     words = [wait_words(seconds) for seconds in (-5.0, 0.4, 59.6, 3599.0, 90_000.0)]
     assert words == ["at once", "at once", "in 60 s", "in 60 min", "in 25 h"]
+
+
+def test_what_is_refused_to_the_gateways_own_account_may_be_its_users() -> None:
+    for words in ("Invalid account or account/partition", "User's group not permitted to use this"):
+        own = judge_refusal("p", words, None)
+        assert own.verdict is Verdict.WARNING
+        assert "name a user who may: --user NAME" in own.advice
+        assert own.found == f"asked as the gateway's own account: {words}"
+        assert judge_refusal("p", words, "alice").verdict is Verdict.BAD
+    assert judge_refusal("p", "invalid partition specified: x", None).verdict is Verdict.BAD
