@@ -31,10 +31,22 @@ class GatewayCluster(BaseCluster):  # type: ignore[misc]  # dask_gateway has no 
         gateway = getattr(self, "gateway", None)
         if gateway is None or self.asynchronous or self.status == "closed":
             return
-        if isinstance(gateway, Closing) and gateway.in_its_loop():
-            keep(asyncio.ensure_future(self._stop_internal()))  # waiting for it would be for ever
+        if self._in_loop():
+            keep(asyncio.ensure_future(self._stop_internal()))
             return
         super().__del__()
+
+    def close(self, shutdown: bool | None = None) -> Any:
+        """As the base class; for ``Client.shutdown()``, which asks in the event loop that this waits
+        for, something to await instead, which ends the cluster."""
+        if not self.asynchronous and self._in_loop():
+            return self._stop_internal(shutdown=True if shutdown is None else shutdown)
+        return super().close(shutdown=shutdown)
+
+    def _in_loop(self) -> bool:
+        """Whether waiting here would be for ever."""
+        gateway = getattr(self, "gateway", None)
+        return isinstance(gateway, Closing) and gateway.in_its_loop()
 
     async def _start_async(self) -> None:
         with telling(self.gateway):
