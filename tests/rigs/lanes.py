@@ -17,7 +17,7 @@ _BIG = {
 }
 
 _NEWER = "newer slurm"
-_OF_NEWER = re.compile(r"\[(?:.*-)?newer\b")
+_OF_NEWER = re.compile(r"\[(?:.*-)?newe(?:r|st)\b")
 
 
 def lane(nodeid: str) -> str:

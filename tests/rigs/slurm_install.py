@@ -1,4 +1,4 @@
-"""A later Slurm than the one that the host has: Debian's next release has it (see ``rigs.debian``)."""
+"""Later Slurms than the one that the host has, from Debian's later suites (see ``rigs.debian``)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rigs.debian import cache, elf_programs, fetch, relink, run, unpacked
 
-VERSION, SUITE = "24.11", "trixie"
+SUITES = {"newer": ("trixie",), "newest": ("forky", "sid")}
+"""A release stands still, where the newest comes from does not: 26.05 when this was written."""
 
 _PACKAGES = (
     *("slurmctld", "slurmd", "slurm-client", "slurmrestd", "slurm-wlm-jwt-plugin", "munge"),
@@ -19,15 +20,15 @@ _WANTED = re.compile(
 PLUGINS = "usr/lib/x86_64-linux-gnu/slurm-wlm"
 
 
-def newer_slurm() -> Path:
-    """The tree of the later version, unpacked unless it is there already."""
+def later_slurm(name: str) -> Path:
+    """The tree of a later version, ``newer`` or ``newest``, unpacked unless it is there already."""
     root = cache("PENSTOCK_TEST_SLURM", "penstock-test-slurm")
-    return unpacked(root / VERSION, _make, " ".join(_PACKAGES))
+    return unpacked(root / name, lambda tree: _make(tree, SUITES[name]), " ".join(_PACKAGES))
 
 
-def _make(tree: Path) -> None:
-    fetch(tree, (SUITE,), (*_PACKAGES, "patchelf"), _WANTED)
+def _make(tree: Path, suites: tuple[str, ...]) -> None:
+    fetch(tree, suites, (*_PACKAGES, "patchelf"), _WANTED)
     relink(tree, elf_programs(tree), PLUGINS)
     for name in ("slurmctld", "slurmd", "slurmstepd"):  # Debian has them as alternatives
         (tree / "usr/sbin" / name).symlink_to(f"{name}-wlm")
-    assert VERSION in run(tree / "usr/sbin/slurmctld", "-V")
+    assert "slurm" in run(tree / "usr/sbin/slurmctld", "-V")

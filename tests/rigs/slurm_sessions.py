@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rigs.slurm import Slurm
-from rigs.slurm_install import newer_slurm
+from rigs.slurm_install import later_slurm
 
 PACKAGES = "slurmctld slurmd slurm-client munge slurmrestd slurm-wlm-jwt-plugin slurmdbd mariadb-server-core"
 
@@ -42,7 +42,13 @@ def installed_slurm_cluster() -> Iterator[Slurm]:
 @pytest.fixture(scope="session")
 def newer_slurm_cluster() -> Iterator[Slurm]:
     """The session's cluster of a later Slurm."""
-    yield from started(Slurm(programs=newer_slurm()))
+    yield from started(Slurm(programs=later_slurm("newer")))
+
+
+@pytest.fixture(scope="session")
+def newest_slurm_cluster() -> Iterator[Slurm]:
+    """The session's cluster of the latest Slurm."""
+    yield from started(Slurm(programs=later_slurm("newest")))
 
 
 def started(cluster: Slurm) -> Iterator[Slurm]:
@@ -55,7 +61,7 @@ def started(cluster: Slurm) -> Iterator[Slurm]:
 
 @pytest.fixture(scope="session")
 def slurm_cluster(request: pytest.FixtureRequest) -> Slurm:
-    """The session's cluster, of the host's Slurm unless a test is made for both."""
+    """The session's cluster, of the host's Slurm unless a test is made for others."""
     found: Slurm = request.getfixturevalue(
         f"{getattr(request, 'param', 'installed')}_slurm_cluster"
     )

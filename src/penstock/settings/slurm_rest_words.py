@@ -1,8 +1,8 @@
 """Which options of ``sbatch`` slurmrestd can be told, and how. Pure.
 
 Its interface has versions, of which a Slurm speaks the last three or so. Two dialects cover them:
-v0.0.38 (Slurm 22.05 to 23.11), and v0.0.40 to v0.0.42 (from 23.11 on), where numbers that may be
-unset are tables and nodes are lists. All fields here were tried with Slurm 22.05 and 24.11: the old
+v0.0.38 (Slurm 22.05 to 23.11), and v0.0.40 to v0.0.45 (from 23.11 on), where numbers that may be
+unset are tables and nodes are lists. All fields here were tried with Slurm 22.05, 24.11 and 26.05: the old
 dialect refuses fields that it does not know, the new one ignores them.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 OLD = "v0.0.38"
-VERSIONS = ("v0.0.42", "v0.0.41", "v0.0.40", OLD)
+VERSIONS = (*(f"v0.0.{number}" for number in range(45, 39, -1)), OLD)
 """What is spoken, the best first."""
 
 _TEXT: Mapping[str, str] = {

@@ -49,19 +49,20 @@ prolog = ["echo 'no such module: python/4' >&2; false"]
 )
 
 
-BOTH = (
-    *("test_acting", "test_acting_faults", "test_backend"),
-    *("test_doctor", "test_figures", "test_states"),
-)
-"""Tests of what Slurm says and is told, for each of the versions; the others say little more."""
+_BOTH = "installed", "newer"
+
+VERSIONS = {
+    **dict.fromkeys(("test_acting", "test_backend", "test_doctor"), _BOTH),
+    **dict.fromkeys(("test_figures", "test_states"), _BOTH),
+    "test_acting_faults": (*_BOTH, "newest"),
+}
+"""Tests of what Slurm says and is told, for several versions; the others say little more."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     module = metafunc.module.__name__.rpartition(".")[2]
-    if module in BOTH and "slurm_cluster" in metafunc.fixturenames:
-        metafunc.parametrize(
-            "slurm_cluster", ["installed", "newer"], indirect=True, scope="session"
-        )
+    if module in VERSIONS and "slurm_cluster" in metafunc.fixturenames:
+        metafunc.parametrize("slurm_cluster", VERSIONS[module], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="module")

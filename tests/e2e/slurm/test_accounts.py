@@ -22,7 +22,7 @@ from rigs.gateway import wait_until
 from rigs.slurm_accounting import AccountedSlurm
 from rigs.slurm_acting import installed_helper, slurmrestd
 from rigs.slurm_clusters import ALIVE, BACKEND, events, jobs, profile, running, scale, serving
-from rigs.slurm_install import newer_slurm
+from rigs.slurm_install import later_slurm
 from rigs.slurm_jobs import SlurmRig
 from rigs.slurm_sessions import emptied, need_slurm, started
 
@@ -66,7 +66,7 @@ QOS = {
 def site(request, unix_users):
     """Alice has an account and all QOS; Bob has none, as has root."""
     need_slurm()
-    programs = newer_slurm() if request.param == "newer" else None
+    programs = later_slurm("newer") if request.param == "newer" else None
     with contextlib.contextmanager(started)(AccountedSlurm(programs=programs)) as site:
         site.accounts("add", "account", "cms")
         for name, limits in QOS.items():

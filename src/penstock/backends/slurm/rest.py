@@ -3,9 +3,9 @@
 Only what needs a user's rights goes this way; looking stays one ``squeue``. What slurmrestd speaks is
 asked once, and again when it no longer knows that. Facts, all observed, of 22.05: a wrong token reads
 "Zero Bytes were transmitted"; a range of tasks (``12_0-3``) can be cancelled at once, a list cannot.
-Of 24.11: one request cancels all that it names; asked so for a job of *another* user, slurmctld
-hangs, so only jobs that ``squeue`` has just shown as the owner's are named. Of both: nobody's files
-can be read.
+Of 24.11 and 26.05: one request cancels all that it names. Of 24.11: asked so for a job of *another*
+user, slurmctld hangs, so only jobs that ``squeue`` has just shown as the owner's are named. Of all:
+nobody's files can be read.
 """
 
 from __future__ import annotations
@@ -14,20 +14,16 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import aiohttp
-
 from penstock.backends.command import SYSTEM_PATH
 from penstock.backends.owner import account
 from penstock.backends.slurm import parse, rest_replies
 from penstock.backends.slurm.acting import Output, Said
+from penstock.backends.slurm.rest_http import Http
 from penstock.backends.slurm.rest_replies import Reply, cancel_error, read_reply, submit_error
 from penstock.backends.slurm.sharing import ALONE, parse_comment
 from penstock.backends.slurm.tokens import Tokens
 from penstock.model.errors import BackendError, Rejected, Unavailable, Uncertain
 from penstock.settings.slurm_rest_words import OLD, VERSIONS, fields
-
-AT_ONCE = 16
-"""Requests at a time."""
 
 _ENVIRONMENT = {"PATH": SYSTEM_PATH, "LC_ALL": "C"}
 """What ``sbatch`` would have handed over; the job brings its own."""
@@ -40,13 +36,10 @@ class Rest:
     """
 
     def __init__(self, url: str, tokens: Tokens, *, timeout: float) -> None:
-        self._socket = url.removeprefix("unix:") if url.startswith("unix:") else None
-        self._base = "http://localhost" if self._socket else url
+        self._http = Http(url, timeout)
         self._where = url
         self._version: str | None = None
         self._tokens = tokens
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._session: aiohttp.ClientSession | None = None
         self.rehearses = False
 
     async def submit(self, owner: str, words: Sequence[str], script: bytes) -> None:
@@ -117,9 +110,7 @@ class Rest:
         return "" if failure is None else str(failure)
 
     async def aclose(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        self._http.close()
 
     async def _speaks(self, owner: str) -> str:
         """The version to speak. Raises Unavailable or Absent without one."""
@@ -145,34 +136,10 @@ class Rest:
             "X-SLURM-USER-NAME": name,
             "X-SLURM-USER-TOKEN": await self._tokens.of(name),
         }
-        session = self._open()
-        url = f"{self._base}/{path}"
-        try:
-            async with session.request(
-                method, url, json=body, headers=headers, allow_redirects=False
-            ) as response:
-                if response.status == 404:  # another Slurm than before, maybe
-                    self._version = None
-                return read_reply(response.status, await response.read())
-        except aiohttp.ClientConnectorError as error:
-            reason = error.os_error.strerror or "no connection"
-            raise Unavailable(f"slurmrestd at {self._where} cannot be reached: {reason}") from None
-        except asyncio.TimeoutError:
-            raise Uncertain(f"slurmrestd at {self._where} did not answer in time") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise Uncertain(f"slurmrestd at {self._where} broke off: {error}") from None
-
-    def _open(self) -> aiohttp.ClientSession:
-        """Made with the first request, as it belongs to the running loop."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=AT_ONCE)
-                if self._socket is None
-                else aiohttp.UnixConnector(self._socket, limit=AT_ONCE),
-                timeout=self._timeout,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
+        status, data = await self._http.ask(method, path, headers, body)
+        if status == 404:  # another Slurm than before, maybe
+            self._version = None
+        return read_reply(status, data)
 
 
 def _order(version: str, job: Mapping[str, object], script: str) -> Mapping[str, object]:

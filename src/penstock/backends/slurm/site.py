@@ -10,7 +10,7 @@ from penstock.backends.insight import Finding, Verdict
 from penstock.settings.units import show_duration
 
 OLDEST = (20, 11)
-TRIED = ((22, 5), (24, 11))
+TRIED = ((22, 5), (24, 11), (26, 5))
 
 CLOCK_WARNING = 2.0
 CLOCK_BAD = 60.0
@@ -125,7 +125,7 @@ def _version(server: str, client: str) -> Finding:
     if there < OLDEST:
         oldest = "{}.{:02}".format(*OLDEST)
         return Finding(Verdict.WARNING, "version", f"{server}, older than {oldest}: never tried")
-    tried = " and ".join("{}.{:02}".format(*each) for each in TRIED)
+    tried = ", ".join("{}.{:02}".format(*each) for each in TRIED)
     note = "" if there in TRIED else f" (tried with {tried})"
     return Finding(Verdict.GOOD, "version", f"Slurm {server}{note}")
 

@@ -280,7 +280,7 @@ def page_list(*versions: str) -> rest_replies.Reply:
 def test_the_best_version_of_both_is_spoken():
     assert rest_replies.version_of(page_list("v0.0.36", "v0.0.38")) == "v0.0.38"
     assert rest_replies.version_of(page_list("v0.0.40", "v0.0.42", "v0.0.41")) == "v0.0.42"
-    assert rest_replies.version_of(page_list("v0.0.44", "v0.0.42", "v0.0.43")) == "v0.0.42"
+    assert rest_replies.version_of(page_list("v0.0.44", "v0.0.42", "v0.0.46")) == "v0.0.44"
     for none in (page_list("v0.0.37", "v0.0.99"), reply(200, paths=7), reply(401)):
         assert rest_replies.version_of(none) is None
     assert rest_replies.versions(page_list("v0.0.43", "v0.0.37")) == ["v0.0.37", "v0.0.43"]
