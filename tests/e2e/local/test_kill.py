@@ -18,7 +18,7 @@ from dask_gateway.client import ClusterStatus, GatewayClusterError
 
 from rigs.gateway import GatewayRig, wait_until
 
-SPINS = 60
+SPINS = 32
 
 
 @pytest.fixture
