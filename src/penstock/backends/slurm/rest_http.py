@@ -8,6 +8,7 @@ has a thread; they are slurmrestd's own, as hanging ones must not take those of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import socket
@@ -29,6 +30,8 @@ class Http:
         self._url = url
         self._timeout = timeout
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="slurmrestd")
+        self._tls = ssl.create_default_context() if url.startswith("https:") else None
+        self._open: set[http.client.HTTPConnection] = set()
 
     async def ask(
         self, method: str, path: str, headers: Mapping[str, str], body: object = None
@@ -47,6 +50,7 @@ class Http:
         self, method: str, path: str, headers: dict[str, str], data: bytes | None
     ) -> tuple[int, bytes]:
         connection = self._connection()
+        self._open.add(connection)
         try:
             try:
                 connection.connect()
@@ -66,6 +70,7 @@ class Http:
             reason = str(error) or type(error).__name__
             raise Uncertain(f"slurmrestd at {self._url} broke off: {reason}") from None
         finally:
+            self._open.discard(connection)
             connection.close()
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -73,16 +78,19 @@ class Http:
         if where.scheme == "unix":
             return _OverUnixSocket(self._url.removeprefix("unix:"), self._timeout)
         host = where.hostname or ""
-        if where.scheme == "https":
-            context = ssl.create_default_context()
+        if self._tls is not None:
             return http.client.HTTPSConnection(
-                host, where.port, timeout=self._timeout, context=context
+                host, where.port, timeout=self._timeout, context=self._tls
             )
         return http.client.HTTPConnection(host, where.port, timeout=self._timeout)
 
     def close(self) -> None:
-        """No more requests; those that are under way end by themselves."""
+        """No more requests. Those that are under way break off, or this process could not end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        for connection in list(self._open):
+            if isinstance(connection.sock, socket.socket):
+                with contextlib.suppress(OSError):  # it is not connected yet, or over
+                    connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 class _OverUnixSocket(http.client.HTTPConnection):

@@ -10,6 +10,7 @@ import pytest
 
 from penstock.backends.slurm.rest_http import Http
 from penstock.model.errors import Unavailable, Uncertain
+from rigs.backends import until
 
 ANSWER = b"HTTP/1.1 422 UNPROCESSABLE CONTENT\r\nConnection: Close\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -76,6 +77,16 @@ async def test_no_answer_is_uncertain(tmp_path):
         with pytest.raises(Uncertain, match="did not answer in time"):
             await http.ask("GET", "x", {})
     assert len(requests) == 1
+
+
+async def test_the_end_waits_for_nobody(tmp_path):
+    async with answering(tmp_path / "s", hold=True) as (http, requests):
+        http._timeout = 1000.0
+        request = asyncio.ensure_future(http.ask("GET", "x", {}))
+        await until(lambda: requests or None, "it was sent")
+        http.close()
+        with pytest.raises(Uncertain, match="broke off"):
+            await request
 
 
 @pytest.mark.parametrize("url", ["unix:{place}/none", "http://127.0.0.1:9", "https://localhost:9"])
