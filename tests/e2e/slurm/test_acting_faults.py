@@ -155,6 +155,8 @@ async def test_a_controller_that_hangs(acting, rig, slurm):
     first = await observe_until(backend, count(2), "two run")
     arrays = {first[0].native.partition("_")[0]: [0, 1]}
     batch = sleepers(rig, 2)
+    while await hasty.check(rig.owner):  # slurmrestd takes a while to say what it speaks
+        await asyncio.sleep(0.1)
     with slurm.hanging_controller():
         results = await asyncio.gather(
             backend.submit(batch),
