@@ -9,6 +9,8 @@ import pwd
 import subprocess
 import time
 
+from rigs.gateway import wait_until
+
 ALIVE = "PD,R,CF,CG,S"
 
 BACKEND = """
@@ -70,6 +72,14 @@ def events(facility, cluster: str, kind: str = "") -> list[str]:
         for event in json.loads(text)["events"]
         if event["kind"] == (kind or event["kind"])
     ]
+
+
+def told(facility, cluster: str, kind: str, words: str, seconds: float = 60.0) -> None:
+    """Wait until an event says so, of one kind or ("") any; what was said instead, if none does."""
+    try:
+        wait_until(lambda: words in " ".join(events(facility, cluster, kind)), words, seconds)
+    except AssertionError as error:
+        raise AssertionError(f"{words!r} is not in {events(facility, cluster)}") from error
 
 
 def shown(facility, cluster: str) -> dict[str, dict]:

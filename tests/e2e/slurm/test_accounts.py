@@ -21,7 +21,7 @@ from rigs.facility import running_facility
 from rigs.gateway import wait_until
 from rigs.slurm_accounting import AccountedSlurm
 from rigs.slurm_acting import installed_helper, slurmrestd
-from rigs.slurm_clusters import ALIVE, BACKEND, events, jobs, profile, running, scale, serving
+from rigs.slurm_clusters import ALIVE, BACKEND, events, jobs, profile, running, scale, serving, told
 from rigs.slurm_install import later_slurm
 from rigs.slurm_jobs import SlurmRig
 from rigs.slurm_sessions import emptied, need_slurm, started
@@ -88,14 +88,6 @@ def facility(site, unix_users):
         yield facility
 
 
-def told(facility, cluster: str, kind: str, words: str) -> None:
-    """It becomes an event."""
-    try:
-        wait_until(lambda: words in " ".join(events(facility, cluster, kind)), words, 90)
-    except AssertionError as error:
-        raise AssertionError(f"{words!r} is not in {events(facility, cluster)}") from error
-
-
 def test_who_has_no_account_is_refused_in_slurms_words(facility, slurm):
     refused = pytest.raises(GatewayClusterError, match="Invalid account or account/partition")
     with facility.client(facility.bob) as gateway, refused:
@@ -107,7 +99,7 @@ def test_what_does_not_fit_now_comes_later(facility, slurm):
     with running(facility) as (gateway, cluster, dask):
         name = cluster.name
         scale(facility, name, "few", 5)
-        told(facility, name, "queue-limit", "2 of 5 workers wait until slurm takes more jobs: ")
+        told(facility, name, "queue-limit", "2 of 5 workers wait until slurm takes more jobs: ", 90)
         assert "QOSMaxSubmitJobPerUserLimit" in events(facility, name, "queue-limit")[-1]
         dask.wait_for_workers(3, timeout=120)
         assert len(jobs(slurm, name)) == 3
@@ -124,7 +116,7 @@ def test_a_limit_says_whether_waiting_helps(facility, slurm):
         scale(facility, cluster.name, "busy", 2)
         dask.wait_for_workers(1, timeout=120)
         words = "1 worker waits in slurm: QOSMaxJobsPerUserLimit, you have as much as you may"
-        told(facility, cluster.name, "waiting", words)
+        told(facility, cluster.name, "waiting", words, 90)
         # Slurm's accounts may be away for days: slurmctld knows what it knew.
         slurm.kill("slurmdbd")
         try:
@@ -135,7 +127,7 @@ def test_a_limit_says_whether_waiting_helps(facility, slurm):
     with running(facility) as (_, cluster, _):
         scale(facility, cluster.name, "brief", 1)
         words = "QOSMaxWallDurationPerJobLimit, so long a job does not start"
-        told(facility, cluster.name, "waiting", words)
+        told(facility, cluster.name, "waiting", words, 90)
 
 
 def test_a_preempted_worker_has_its_grace_time(facility, slurm):
@@ -149,7 +141,7 @@ def test_a_preempted_worker_has_its_grace_time(facility, slurm):
         urgent = ("--uid", facility.alice, "--account=cms", "--qos=urgent", "-w", "n2")
         wide = ("--exclusive", "-o", "/dev/null", "--chdir=/", "--wrap", "sleep 1")
         slurm.run("sbatch", *urgent, *wide)
-        told(facility, cluster.name, "leaving", "1 worker's time is over at")
+        told(facility, cluster.name, "leaving", "1 worker's time is over at", 90)
         wait_until(lambda: old not in serving(dask), "it left", 120)
         assert dask.gather(data) == list(range(20)), "it handed its data over"
         wait_until(lambda: len(serving(dask)) == 2, "it was replaced", 120)

@@ -30,6 +30,7 @@ from rigs.slurm_clusters import (
     running,
     scale,
     serving,
+    told,
 )
 from rigs.slurm_sessions import need_slurm, started
 
@@ -62,13 +63,6 @@ def facility(unix_users, slurm):
         yield facility
 
 
-def told(facility, cluster: str, words: str, seconds: float = 60.0) -> None:
-    try:
-        wait_until(lambda: words in " ".join(events(facility, cluster)), words, seconds)
-    except AssertionError as error:
-        raise AssertionError(f"{words!r} is not in {events(facility, cluster)}") from error
-
-
 def test_a_controller_that_forgot_its_last_seconds(facility, slurm):
     with running(facility) as (gateway, cluster, dask):
         cluster.scale(1)
@@ -87,7 +81,7 @@ def test_a_controller_that_forgot_its_last_seconds(facility, slurm):
         words = ("-w", "n1", "--mem=50", "-o", "/dev/null", "--parsable", "--wrap", "sleep 300")
         theirs = as_user(slurm, facility.bob, "sbatch", *words).stdout.strip()
         assert theirs == lost.partition("_")[0], "the id is somebody else's now"
-        told(facility, cluster.name, "is not in slurm any more")
+        told(facility, cluster.name, "", "is not in slurm any more")
         wait_until(lambda: len(serving(dask)) == 2, "it is replaced", 120)
         assert len(jobs(slurm, cluster.name)) == 2
         assert gateway.get_cluster(cluster.name).status is ClusterStatus.RUNNING
@@ -100,7 +94,7 @@ def test_a_nodes_daemon_dies_and_comes_back_without_the_user(facility, slurm):
         scale(facility, cluster.name, "far", 1)
         dask.wait_for_workers(1, timeout=120)
         slurm.kill("n2", signal.SIGKILL)
-        told(facility, cluster.name, "w1-0 was lost with its node")
+        told(facility, cluster.name, "", "w1-0 was lost with its node")
         wait_until(lambda: jobs(slurm, cluster.name, states="PD"), "another one waits for it")
         slurm.start_node("n2", strangers=(facility.alice,))
         wait_until(lambda: "w1-0" not in serving(dask), "the old one is gone, too", 90)
@@ -133,7 +127,7 @@ def test_a_worker_that_takes_too_much_memory(facility, slurm):
         dask.wait_for_workers(2, timeout=120)
         marker = f"{slurm.directory}/scratch/greedy"
         greed = dask.submit(by_value(greedy), marker, workers=["w1-0"], allow_other_workers=True)
-        told(facility, cluster.name, "w1-0 exited 137: killed by SIGKILL, maybe for its memory")
+        told(facility, cluster.name, "", "w1-0 exited 137: killed by SIGKILL, maybe for its memory")
         assert greed.result(timeout=120) == "done", "somewhere else"
         wait_until(lambda: len(serving(dask)) == 2, "it is replaced", 120)
 
@@ -143,7 +137,7 @@ def test_a_queue_that_is_full(facility, slurm):
         room = MOST_JOBS - len(slurm.squeue("JobID")) - 5
         slurm.run("sbatch", f"--array=0-{room - 1}", "--hold", "--mem=1", "--wrap", "true")
         cluster.scale(8)
-        told(facility, cluster.name, "Slurm takes no more jobs now: Slurm temporarily unable")
+        told(facility, cluster.name, "", "Slurm takes no more jobs now: Slurm temporarily unable")
         dask.wait_for_workers(1, timeout=120)
         assert len(jobs(slurm, cluster.name)) < 8
         assert not events(facility, cluster.name, "group-stopped")

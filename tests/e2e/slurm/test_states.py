@@ -11,21 +11,14 @@ from rigs.gateway import wait_until
 from rigs.slurm_clusters import (
     ALIVE,
     by_value,
-    events,
     jobs,
     running,
     scale,
     serving,
     shown,
+    told,
     wait_for_clean_nodes,
 )
-
-
-def told(facility, cluster: str, kind: str, words: str, seconds: float = 60.0) -> None:
-    try:
-        wait_until(lambda: words in " ".join(events(facility, cluster, kind)), words, seconds)
-    except AssertionError as error:
-        raise AssertionError(f"{words!r} is not in {events(facility, cluster)}") from error
 
 
 def array(slurm, cluster: str, sequence: int, task: int = 0) -> str:
